@@ -1,0 +1,1 @@
+"""Settings of a run: frozen dataclasses, presets, and their resolution from flags and YAML."""

@@ -1,0 +1,208 @@
+"""The settings of a run, one frozen dataclass per concern.
+
+Every field is a flag, a YAML key and a line of `--help`; see `options.option`. The names are those that
+users of the field know. Sections never change after they are made: what is derived from them (the shape of
+the images in a file, the buffer length) is worked out once, in the builder of the part that needs it.
+"""
+
+import dataclasses
+from typing import Literal
+
+from cosmictagger.config.options import check_section, option
+from cosmictagger.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Run: how long, on what, and where the results go."""
+
+    iterations: int = option(100, "steps to run; one step is one optimizer update", short="-i", minimum=1)
+    compute_mode: Literal["CPU", "GPU"] = option("CPU", "device that the network runs on", short="-m")
+    distributed: bool = option(False, "run under mpirun, srun or aprun; also works on one process", short="-d")
+    log_directory: str = option("./log", "directory for results, logs and checkpoints; made when missing", short="-ld")
+    checkpoint_directory: str | None = option(
+        None, "directory for checkpoints [checkpoints/ in the log directory]", short="-cd"
+    )
+    verbosity: int = option(
+        1, "0: results and errors, 1: progress, 2: details, and tracebacks of errors", minimum=0, maximum=2
+    )
+    logging_iteration: int = option(1, "steps between progress lines", short="-li", minimum=1)
+    summary_iteration: int = option(1, "steps between TensorBoard scalars", short="-si", minimum=1)
+    image_iteration: int = option(25, "steps between TensorBoard pictures of truth and prediction; 0: none", minimum=0)
+    checkpoint_iteration: int = option(100, "steps between checkpoints", short="-ci", minimum=1)
+    keep_checkpoints: int = option(3, "checkpoints kept; older ones are deleted", minimum=1)
+    resume: bool = option(True, "go on from the latest checkpoint of the checkpoint directory, if there is one")
+    warmup_steps: int = option(2, "first steps left out of the timing, counted and reported", minimum=0)
+    seed: int = option(0, "seed of parameters, shuffling and everything else that is random", minimum=0)
+    deterministic: bool = option(False, "bit-equal repeats on the same machine, at some cost in speed")
+    inter_op_parallelism_threads: int | None = option(
+        None, "threads that run operations side by side [PyTorch's choice]", minimum=1
+    )
+    intra_op_parallelism_threads: int | None = option(
+        None, "threads within one operation [all cores this process may use]", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        check_section(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data: larcv3 files, and how their events become batches."""
+
+    file: tuple[str, ...] = option((), "larcv3 files to read: paths or globs, several allowed", short="-f")
+    aux_file: tuple[str, ...] = option((), "larcv3 files to validate on while training")
+    aux_iteration: int = option(25, "steps between validations", minimum=1)
+    aux_minibatch_size: int | None = option(None, "images in a validation batch [--minibatch-size]", minimum=1)
+    aux_images: int = option(0, "images of --aux-file used in each validation; 0: all", minimum=0)
+    minibatch_size: int = option(2, "images in a step, over all ranks together", short="-mb", minimum=1)
+    synthetic: bool = option(False, "simulated images from memory instead of --file: times the computing alone")
+    reader: Literal["h5py", "larcv"] = option("h5py", "h5py: this project's own fast reader; larcv: the larcv library")
+    image_producer: str = option("sbndwire", "producer of the images (product sparse2d)")
+    label_producer: str = option("sbnd_cosmicseg", "producer of the per-pixel labels; none: read no labels")
+    particle_producer: str = option("sbndneutrino", "producer of the true particles, where a file has them")
+    nplanes: int = option(3, "wire planes in an image", minimum=1)
+    downsample: int | None = option(
+        None,
+        "halve the images K times: charge averaged, labels max-pooled [1, or what --shape asks for]",
+        minimum=0,
+        maximum=8,
+    )
+    shape: tuple[int, int] | None = option(
+        None, "height (ticks) and width (wires) of the network's images [the file's, downsampled]", minimum=1
+    )
+    max_voxels: int | None = option(
+        None, "pixels kept for each plane of an image [80000 at full resolution, else 35000]", minimum=1
+    )
+    on_overflow: Literal["error", "truncate"] = option(
+        "error", "what to do with a plane of more than --max-voxels pixels; truncations are counted"
+    )
+    data_format: Literal["channels_last", "channels_first"] = option("channels_last", "memory layout of dense images")
+    io_threads: int = option(2, "background threads that read and decompress", minimum=1)
+    prefetch: int = option(3, "batches read ahead", minimum=1)
+    io_verbosity: int = option(0, "0: quiet, 1: say what is read from --file", minimum=0, maximum=3)
+    aux_io_verbosity: int = option(0, "the same for --aux-file", minimum=0, maximum=3)
+
+    def __post_init__(self) -> None:
+        check_section(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Network: a UResNet. Start from --preset and change what you like."""
+
+    preset: Literal["a21", "uresnet", "polaris", "scc21", "original"] | None = option(
+        None, "a network the field knows; the other options of this group change it"
+    )
+    sparse: bool = option(False, "compute on the active pixels alone (submanifold convolutions)")
+    conv_mode: Literal["2D", "3D"] = option(
+        "2D", "2D: planes apart until the deepest level; 3D: planes as a third axis, kernels [1,3,3]"
+    )
+    share_weights: bool = option(True, "use the same weights for every plane")
+    n_initial_filters: int = option(8, "channels at full resolution", minimum=1)
+    growth_rate: Literal["multiplicative", "linear"] = option(
+        "linear", "channels at level k: initial × 2^k (multiplicative) or initial × (k + 1) (linear)"
+    )
+    network_depth: int = option(5, "times the image is halved on the way down", minimum=1, maximum=10)
+    res_blocks_per_layer: int = option(2, "blocks at each level, on the way down and on the way up", minimum=0)
+    res_blocks_deepest_layer: int = option(4, "blocks at the deepest level", minimum=0)
+    res_blocks_final: int = option(2, "blocks at full resolution after the way up", minimum=0)
+    residual: bool = option(True, "residual blocks of two convolutions instead of single convolutions")
+    block_concat: bool = option(
+        False, "keep the planes apart at the deepest level too, instead of concatenating them there"
+    )
+    bottleneck_size: int = option(-1, "channels of a 1×1 bottleneck around the deepest blocks; -1: none", minimum=-1)
+    filter_size_deepest: int = option(3, "kernel size of the deepest blocks (odd)", minimum=1)
+    filter_size_initial: int = option(5, "kernel size of the first convolution (odd)", minimum=1)
+    connections: Literal["sum", "concat", "none"] = option("sum", "how the way down joins the way up at each level")
+    connect_pre_res_blocks_down: bool = option(
+        True, "take the connection before (true) or after (false) the blocks of the way down"
+    )
+    connect_pre_res_blocks_up: bool = option(True, "join it before (true) or after (false) the blocks of the way up")
+    downsampling: Literal["convolutional", "max_pooling"] = option("convolutional", "how a level halves the image")
+    upsampling: Literal["convolutional", "interpolation"] = option("convolutional", "how a level doubles the image")
+    batch_norm: bool = option(True, "batch normalization after each convolution")
+    use_bias: bool = option(True, "biases in the convolutions")
+
+    def __post_init__(self) -> None:
+        check_section(self)
+        for key in ("filter_size_deepest", "filter_size_initial"):
+            if getattr(self, key) % 2 == 0:
+                raise UserError(
+                    f"--{key.replace('_', '-')}: {getattr(self, key)} is even; kernels must be odd, such as 3 or 5."
+                )
+        if self.bottleneck_size == 0:
+            raise UserError("--bottleneck-size: 0 channels cannot carry anything; take -1 for no bottleneck.")
+        if self.conv_mode == "3D" and not self.share_weights:
+            raise UserError(
+                "--no-share-weights: a 3D convolution runs over all planes with one kernel; use --conv-mode 2D."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Training: loss, optimizer, schedule and precision."""
+
+    learning_rate: float = option(3e-4, "learning rate at its peak", short="-lr", above=0)
+    optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb"] = option("adam", "optimizer")
+    regularize_weights: float = option(1e-4, "weight decay (L2; decoupled for adamw)", short="-rw", minimum=0)
+    lr_schedule: Literal["constant", "cosine", "one-cycle"] = option(
+        "constant", "cosine: linear warm-up, then cosine decay to 1%%"
+    )
+    lr_warmup_steps: int | None = option(
+        None, "steps of learning-rate warm-up [10%% of --iterations; 30%% for one-cycle]", minimum=0
+    )
+    gradient_accumulation: int = option(
+        1, "micro-steps whose gradients are averaged into one step, of --minibatch-size images each", minimum=1
+    )
+    gradient_clip: float | None = option(None, "largest norm of the gradient [no limit]", above=0)
+    balance_loss: bool = option(True, "weigh the classes in the loss, as --loss-balance-scheme says", short="-bl")
+    loss_balance_scheme: Literal["none", "light", "even", "focal"] = option(
+        "light",
+        "light: class weights 1, 1.5, 10; even: each class of an image weighs the same; focal: hard pixels weigh more",
+    )
+    precision: Literal["float32", "bfloat16", "mixed"] = option(
+        "float32", "float32; bfloat16: parameters and computing; mixed: float32 parameters, 16-bit computing"
+    )
+    model_half_precision: bool = option(False, "the field's older name of --precision bfloat16")
+    input_half_precision: bool = option(False, "convert the images to 16 bits on their way to the device")
+    loss_scale: float | None = option(
+        None, "factor on the loss against underflow in float16 [dynamic for float16, else 1]", above=0
+    )
+    input_transform: Literal["none", "log"] = option(
+        "log", "log: the network sees log(1 + charge / 10); none: the charge itself"
+    )
+
+    def __post_init__(self) -> None:
+        check_section(self)
+        if self.model_half_precision and self.precision == "mixed":
+            raise UserError(
+                "--model-half-precision: means --precision bfloat16 and contradicts --precision mixed; drop one."
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InferenceConfig:
+    """Inference: where the trained network is and what is written."""
+
+    weights_location: str | None = option(
+        None,
+        "checkpoint file, or directory whose latest one is taken [inference: the checkpoint directory; train: start afresh]",
+    )
+    output_file: str | None = option(None, "larcv3 file of the predictions [inference.h5 in the log directory]")
+    output_producer: str = option("cosmictagger", "producer name of the predictions in that file")
+    displays: int = option(4, "event displays (PNG) drawn, from the first entry on", minimum=0)
+
+    def __post_init__(self) -> None:
+        check_section(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that a run was asked for."""
+
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    inference: InferenceConfig = InferenceConfig()

@@ -1,0 +1,8 @@
+"""Errors that a user can act on."""
+
+
+class UserError(Exception):
+    """Bad input, said in one line: what is wrong, where, and what to do about it.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
