@@ -6,6 +6,7 @@ YAML key; with hyphens for underscores it is the flag. The annotation is the typ
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Iterable
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -83,11 +84,11 @@ class Option:
     def _check_bounds(self, value: Any, where: str) -> None:
         minimum, above, maximum = self.bounds["minimum"], self.bounds["above"], self.bounds["maximum"]
         if minimum is not None and value < minimum:
-            raise UserError(f"{where}: {value} is too small; it must be at least {minimum:g}.")
+            raise UserError(f"{where}: {value:g} is too small; it must be at least {minimum:g}.")
         if above is not None and not value > above:
-            raise UserError(f"{where}: {value} is too small; it must be above {above:g}.")
+            raise UserError(f"{where}: {value:g} is too small; it must be above {above:g}.")
         if maximum is not None and value > maximum:
-            raise UserError(f"{where}: {value} is too large; it may be at most {maximum:g}.")
+            raise UserError(f"{where}: {value:g} is too large; it may be at most {maximum:g}.")
 
     def _parse_element(self, value: Any, where: str) -> Any:
         if self.base is bool:
@@ -99,9 +100,9 @@ class Option:
             raise UserError(f"{where}: '{value}' is not {self._expected()}.")
         try:
             number = float(value)
-            if self.base is int and number != int(number):
+            if not math.isfinite(number) or (self.base is int and number != int(number)):
                 raise ValueError
-            return int(value) if self.base is int and isinstance(value, str) and value.isdigit() else self.base(number)
+            return self.base(number)
         except (TypeError, ValueError, OverflowError):
             raise UserError(f"{where}: '{value}' is not {self._expected()}.") from None
 
@@ -130,9 +131,9 @@ def check_section(section: Any) -> None:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Say "; did you mean '…'?" for the known word nearest to `word`, or nothing where none is near."""
+    """Say " (did you mean '…'?)" for the known word nearest to `word`, or nothing where none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _describe(field: "dataclasses.Field[Any]", hint: Any) -> Option:

@@ -147,10 +147,10 @@ class TrainingConfig:
     optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb"] = option("adam", "optimizer")
     regularize_weights: float = option(1e-4, "weight decay (L2; decoupled for adamw)", short="-rw", minimum=0)
     lr_schedule: Literal["constant", "cosine", "one-cycle"] = option(
-        "constant", "cosine: linear warm-up, then cosine decay to 1%%"
+        "constant", "cosine: linear warm-up, then cosine decay to 1%"
     )
     lr_warmup_steps: int | None = option(
-        None, "steps of learning-rate warm-up [10%% of --iterations; 30%% for one-cycle]", minimum=0
+        None, "steps of learning-rate warm-up [10% of --iterations; 30% for one-cycle]", minimum=0
     )
     gradient_accumulation: int = option(
         1, "micro-steps whose gradients are averaged into one step, of --minibatch-size images each", minimum=1

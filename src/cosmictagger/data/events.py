@@ -78,5 +78,8 @@ class EventReader(Protocol):
     def particles(self, entry: int) -> npt.NDArray[np.void]:
         """Read the true particles of one event, one record each; empty where the file has none."""
 
+    def describe(self, entry: int) -> str:
+        """Name an entry in a message: its file and its number there."""
+
     def close(self) -> None:
         """Let go of the files."""

@@ -1,0 +1,46 @@
+# Targets for people: install, train, test. `make help` lists them.
+PYTHON ?= python3.11
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+RUN    ?= runs/first
+
+.PHONY: help install dev larcv horovod train test lint types unit clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed  ## create .venv with everything that training needs
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/make_venv.sh
+	scripts/make_venv.sh "$(PYTHON)" "$(VENV)" ".[mpich]"
+	@touch $@
+
+dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	scripts/make_venv.sh "$(PYTHON)" "$(VENV)" ".[mpich,dev]"
+	@touch $@
+
+larcv: $(VENV)/.installed  ## build and install the larcv library (cached; 6 minutes the first time)
+	scripts/build_larcv.sh "$(PY)"
+
+horovod: $(VENV)/.installed  ## build and install Horovod (cached; 8 minutes the first time)
+	scripts/build_horovod.sh "$(PY)"
+
+train: install  ## train a small network and say where its results and pictures are
+	scripts/first_training.sh "$(PY)" "$(RUN)"
+
+test: dev larcv lint types unit  ## install all that the tests need, then lint, types and tests
+
+lint:
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types:
+	$(VENV)/bin/mypy
+
+unit:
+	$(PY) -m pytest -n 2
+
+clean:  ## remove what was installed and built here; results stay
+	rm -rf $(VENV) build src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
