@@ -1,0 +1,1 @@
+"""What a run tells: clocks, console, results.json, TensorBoard, pictures and an HTML report."""
