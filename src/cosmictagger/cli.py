@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cosmictagger.config.parser import parse_command_line
 from cosmictagger.config.resolve import resolve
 from cosmictagger.errors import UserError
-from cosmictagger.reporting.console import report_error
+from cosmictagger.reporting.console import Console
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mode = importlib.import_module(f"cosmictagger.modes.{request.mode}")
         return int(mode.run(config))
     except UserError as error:
-        report_error(str(error), traceback.format_exc() if verbosity > 1 else None)
+        Console().error(f"{traceback.format_exc()}{error}" if verbosity > 1 else str(error))
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        report_error("Interrupted.")
+        Console().error("interrupted")
         return EXIT_INTERRUPTED

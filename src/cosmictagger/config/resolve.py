@@ -14,7 +14,7 @@ from cosmictagger.config.sections import Config
 from cosmictagger.errors import UserError
 
 SECTIONS: Mapping[str, type] = types.MappingProxyType(
-    {field.name: type(field.default) for field in dataclasses.fields(Config)}
+    {field.name: type(field.default) for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.default)}
 )
 
 
@@ -34,7 +34,8 @@ def resolve(flags: Mapping[str, Any], config_file: str | None = None) -> Config:
     known = all_options()
     for key, value in settings.items():
         chosen[known[key][0]][key] = value
-    return Config(**{name: section(**chosen[name]) for name, section in SECTIONS.items()})
+    sections: dict[str, Any] = {name: section(**chosen[name]) for name, section in SECTIONS.items()}
+    return Config(**sections, given=frozenset(settings))
 
 
 def read_yaml(path: str) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Turn a Config into plain dictionaries and lists, as YAML and JSON hold it."""
-    plain = dataclasses.asdict(config)
+    plain = {name: dataclasses.asdict(getattr(config, name)) for name in SECTIONS}
     return {
         name: {k: list(v) if isinstance(v, tuple) else v for k, v in section.items()} for name, section in plain.items()
     }

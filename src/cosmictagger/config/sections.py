@@ -199,10 +199,11 @@ class InferenceConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that a run was asked for."""
+    """Everything that a run was asked for. `given` holds the keys that were asked for and not left at their default."""
 
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
+    given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)

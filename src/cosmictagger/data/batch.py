@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cosmictagger.data.events import Event
+from cosmictagger.data.events import Event, EventId, PlanePixels
 from cosmictagger.errors import UserError
 
 PADDING = -1  # the entry of a record that holds no image, and the index of an unused pixel slot
@@ -77,6 +77,15 @@ def clear(record: Any) -> None:
     record["index"] = PADDING
     record["value"] = 0
     record["label"] = 0
+
+
+def unpack(record: Any, shape: tuple[int, int]) -> Event:
+    """Take an event of image `shape` back out of its record; the arrays are views of the record."""
+    planes = tuple(
+        PlanePixels(record["index"][plane, :count], record["value"][plane, :count], record["label"][plane, :count])
+        for plane, count in enumerate(record["count"].tolist())
+    )
+    return Event(int(record["entry"]), EventId(*record["event_id"].tolist()), shape, planes)
 
 
 def _overflow(source: str, entry: int, plane: int, count: int, slots: int) -> str:

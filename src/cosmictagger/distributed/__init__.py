@@ -1,0 +1,1 @@
+"""Strategies for one rank or many behind the same small interfaces."""

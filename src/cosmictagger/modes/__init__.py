@@ -1,0 +1,1 @@
+"""The modes of the program, each a short story over the other rooms."""

@@ -1,0 +1,62 @@
+"""Device, threads and seeds of a rank, settled once at the start."""
+
+import dataclasses
+import random
+
+import numpy as np
+import torch
+
+from cosmictagger.config.sections import RunConfig
+from cosmictagger.errors import UserError
+from cosmictagger.reporting.system import cpu_model, usable_cores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a rank computes with."""
+
+    device: torch.device
+    device_name: str
+    threads: int
+
+    @property
+    def description(self) -> str:
+        """Say it in a line."""
+        return f"Device: {self.device_name}, {self.threads} thread{'s' if self.threads > 1 else ''} a rank"
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak_device_bytes(self) -> int | None:
+        """Return the most memory held on an accelerator so far; None on a CPU."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
+
+def acquire(config: RunConfig, local_rank: int = 0, local_size: int = 1) -> Resources:
+    """Choose device and threads for one of `local_size` ranks on this host, and seed all random numbers."""
+    device = _device(config, local_rank)
+    threads = config.intra_op_parallelism_threads or max(1, usable_cores() // local_size)
+    torch.set_num_threads(threads)
+    if config.inter_op_parallelism_threads and torch.get_num_interop_threads() != config.inter_op_parallelism_threads:
+        torch.set_num_interop_threads(config.inter_op_parallelism_threads)
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.manual_seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    random.seed(config.seed)
+    return Resources(device=device, device_name=_name(device), threads=threads)
+
+
+def _device(config: RunConfig, local_rank: int) -> torch.device:
+    if config.compute_mode == "CPU":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("--compute-mode: GPU was asked for, but PyTorch finds none here; take --compute-mode CPU.")
+    device = torch.device("cuda", local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({cpu_model()})"

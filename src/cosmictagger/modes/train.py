@@ -1,0 +1,290 @@
+"""Train a network: steps, validations, checkpoints, and the record of it all."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cosmictagger.config.sections import Config
+from cosmictagger.data.batch import Records, unpack
+from cosmictagger.data.loader import LoaderCounts
+from cosmictagger.data.open import NO_PRODUCER, open_dataset
+from cosmictagger.data.sampler import ShuffledSampler
+from cosmictagger.distributed.communicator import Vector
+from cosmictagger.errors import UserError
+from cosmictagger.metrics.sums import MetricSums
+from cosmictagger.metrics.values import METRICS
+from cosmictagger.models.build import build_network, parameter_count
+from cosmictagger.modes.build import describe_model, make_loader, make_serial_loader, make_unpacker, reading
+from cosmictagger.modes.recorder import Recorder, due
+from cosmictagger.modes.session import Session, checkpoint_directory
+from cosmictagger.reporting.clocks import Clocks, require_timed_steps
+from cosmictagger.reporting.console import Console
+from cosmictagger.reporting.log_directory import config_path, refuse_other_settings
+from cosmictagger.reporting.results import Checkpoint as CheckpointResult
+from cosmictagger.reporting.results import MetricGroup
+from cosmictagger.training import checkpoints
+from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
+from cosmictagger.training.evaluation import validate
+from cosmictagger.training.loss import balance_scheme
+from cosmictagger.training.optimizers import build_optimizer
+from cosmictagger.training.precision import resolve_precision
+from cosmictagger.training.schedules import learning_rate, set_learning_rate
+from cosmictagger.training.step import StepOutcome, TrainStep
+
+# The training metrics of results.json are means over the images of this many logged steps, up to the last one.
+LAST_STEPS = 10
+
+
+def run(config: Config) -> int:
+    """Train as `config` says and return the exit code."""
+    require_timed_steps(config.run.iterations, config.run.warmup_steps)
+    if config.data.label_producer == NO_PRODUCER:
+        raise UserError("--label-producer: training needs labels; name their producer instead of none.")
+    if _is_done(config):
+        return 0
+    with Session("train", config) as session:
+        training = Training(session)
+        training.run(training.first_step())
+    return session.exit_code
+
+
+class Training:
+    """One training: its data, network and optimizer, and what happens from step to step."""
+
+    def __init__(self, session: Session) -> None:
+        config = session.config
+        self.session, self.config = session, config
+        self.dataset = open_dataset(config.data, config.data.file)
+        self.validation = open_dataset(config.data, config.data.aux_file) if config.data.aux_file else None
+        layout = self.dataset.layout
+        self.precision = resolve_precision(config.training, session.resources.device)
+        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format)
+        self.network = self.precision.prepare(network).to(session.resources.device)
+        self.optimizer = build_optimizer(self.network, config.training)
+        self.unpack = make_unpacker(layout, session.resources, self.precision, config.training)
+        self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
+        self.step = TrainStep(
+            self.network,
+            self.optimizer,
+            config.training,
+            precision=self.precision,
+            scaler=self.precision.scaler(),
+            gradients=session.distribution.gradients,
+            unpack=self.unpack,
+            clocks=self.clocks,
+        )
+        self.recorder: Recorder | None = None
+        # One vector for each logged step: the sums of its metrics, then its loss times its images.
+        self._recent: deque[Vector] = deque(maxlen=LAST_STEPS)
+        self._validated: dict[str, float] = {}
+        self._describe()
+
+    def first_step(self) -> int:
+        """Go on from the latest checkpoint, or start afresh; returns the number of steps that are done."""
+        done = 0
+        latest = self.session.store.latest()
+        weights = self.config.inference.weights_location
+        if self.config.run.resume and latest is not None:
+            done = self._restore(latest)
+            self.session.console.info(f"Resuming from '{latest}', after step {done} of {self.config.run.iterations}.")
+        elif weights is not None:
+            path = checkpoints.find(Path(weights))
+            self._load_network(path)
+            self.session.console.info(f"Starting with the parameters of '{path}'.")
+        self.session.distribution.gradients.prepare(self.network, self.optimizer)
+        return done
+
+    def run(self, done: int) -> None:
+        """Train from step `done` to the last one, or until asked to stop."""
+        config, session = self.config, self.session
+        micro_steps = config.training.gradient_accumulation
+        sampler = ShuffledSampler(len(self.dataset.reader), config.data.minibatch_size, config.run.seed)
+        steps = range(done * micro_steps, config.run.iterations * micro_steps)
+        loader = make_loader(config.data, self.dataset, sampler, steps)
+        feed = session.distribution.make_feed(loader)
+        if session.is_root:
+            self.recorder = Recorder(session.console, session.log_directory, config.run, done)
+        try:
+            self._steps(done, iter(feed))
+        finally:
+            feed.close()
+            if self.recorder is not None:
+                self.recorder.close()
+        self._summarize(loader.counts)
+
+    def _steps(self, done: int, feed: Iterator[tuple[int, Records]]) -> None:
+        run, last = self.config.run, self.config.run.iterations
+        self.network.train()
+        self.clocks.start()
+        for step in range(done + 1, last + 1):
+            set_learning_rate(self.optimizer, learning_rate(step - 1, last, self.config.training))
+            outcome = self.step(feed)
+            with self.clocks.measure("logging"):
+                self._record(step, outcome)
+            self.clocks.end_step(self.config.data.minibatch_size * self.config.training.gradient_accumulation)
+            stopping = self.session.stopping
+            if self.validation is not None and due(step, self.config.data.aux_iteration, last):
+                with self.clocks.measure("validation"):
+                    self._validate(step)
+            if due(step, run.checkpoint_iteration, last) or stopping:
+                with self.clocks.measure("checkpoint"):
+                    self._save(step)
+            if stopping:
+                self.session.console.warning(f"asked to stop: step {step} is done and saved; run again to go on.")
+                return
+
+    def _record(self, step: int, outcome: StepOutcome) -> None:
+        run = self.config.run
+        if not (due(step, run.logging_iteration, run.iterations) or due(step, run.summary_iteration, run.iterations)):
+            return
+        sums = MetricSums(self.dataset.layout.planes)
+        sums.add(outcome.confusion())
+        local = np.append(sums.to_vector(), float(outcome.loss) * sums.images)
+        total = self.session.distribution.communicator.sum(local)
+        self._recent.append(total)
+        if self.recorder is None:
+            return
+        loss, means = self._means(total)
+        rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+        seconds = self.clocks.last_step.get("step")
+        images = self.config.data.minibatch_size * self.config.training.gradient_accumulation
+        self.recorder.step(step, {"loss": loss, **means, **rate}, images / seconds if seconds else None)
+        if due(step, run.image_iteration, run.iterations):
+            self._picture(step, outcome)
+
+    def _means(self, total: Vector) -> tuple[float, dict[str, float]]:
+        sums = MetricSums.from_vector(total[:-1], self.dataset.layout.planes)
+        means = sums.means()
+        return float(total[-1] / sums.images), {name: means[name] for name in METRICS}
+
+    def _picture(self, step: int, outcome: StepOutcome) -> None:
+        assert self.recorder is not None
+        event = unpack(outcome.records[0], self.dataset.layout.shape)
+        batch, logits = outcome.batches[-1]
+        tags = [
+            batch.scores(logits, 0, plane, pixels.index).argmax(axis=1).astype(np.uint8)
+            for plane, pixels in enumerate(event.planes)
+        ]
+        self.recorder.picture(step, event, tags)
+
+    def _validate(self, step: int) -> None:
+        assert self.validation is not None
+        data = self.config.data
+        loader = make_serial_loader(
+            data, self.validation, data.aux_minibatch_size or data.minibatch_size, data.aux_images
+        )
+        loss, sums = validate(
+            self.network,
+            self.session.distribution.make_feed(loader),
+            self.unpack,
+            self.precision,
+            self.session.distribution.communicator,
+            self.clocks,
+            planes=self.validation.layout.planes,
+            scheme=balance_scheme(self.config.training),
+        )
+        means = sums.means()
+        self._validated = {"loss": loss, **{name: means[name] for name in METRICS}}
+        metrics = self.session.findings.metrics
+        group = MetricGroup.from_means(means, loss=loss, step=step)
+        self.session.findings.metrics = dataclasses.replace(metrics, validation=group)
+        if self.recorder is not None:
+            self.recorder.validation(step, self._validated)
+
+    def _save(self, step: int) -> None:
+        if not self.session.is_root:
+            return
+        checkpoint = Checkpoint(
+            step=step,
+            model=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.step.scaler.state_dict(),
+            network=dataclasses.asdict(self.config.network),
+            inputs=self._inputs(),
+            training=dataclasses.asdict(self.config.training),
+            sampler=self._sampler(step),
+            random=checkpoints.random_state(),
+            metrics=self._validated,
+        )
+        path = self.session.store.save(checkpoint)
+        self.session.findings.checkpoint = CheckpointResult(path=str(path), step=step)
+        self.session.console.detail(f"Checkpoint: {path}")
+
+    def _restore(self, path: Path) -> int:
+        checkpoint = self._load_network(path)
+        expected = self._sampler(checkpoint.step)
+        if checkpoint.sampler != expected:
+            names = ", ".join(
+                f"{k} {checkpoint.sampler.get(k)}, here {v}"
+                for k, v in expected.items()
+                if checkpoint.sampler.get(k) != v
+            )
+            raise UserError(
+                f"checkpoint '{path}' was trained on other batches ({names}); repeat those settings, or take --no-resume."
+            )
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step.scaler.load_state_dict(checkpoint.scaler)
+        checkpoints.set_random_state(checkpoint.random)
+        self._validated = checkpoint.metrics
+        return checkpoint.step
+
+    def _load_network(self, path: Path) -> Checkpoint:
+        checkpoint = checkpoints.load(path)
+        checkpoints.check_network(checkpoint, self.config.network, self._inputs(), path)
+        checkpoints.load_parameters(self.network, checkpoint, path)
+        return checkpoint
+
+    def _inputs(self) -> dict[str, object]:
+        layout = self.dataset.layout
+        transform = self.config.training.input_transform
+        return {"nplanes": layout.planes, "downsample": layout.downsample, "input_transform": transform}
+
+    def _sampler(self, step: int) -> dict[str, int]:
+        return {
+            "step": step,
+            "seed": self.config.run.seed,
+            "images_per_step": self.config.data.minibatch_size * self.config.training.gradient_accumulation,
+            "events": len(self.dataset.reader),
+        }
+
+    def _describe(self) -> None:
+        layout, parameters = self.dataset.layout, parameter_count(self.network)
+        model = describe_model(self.config.network, parameters)
+        self.session.findings.model = model
+        self.session.console.info(
+            f"Data: {len(self.dataset.reader)} events of {layout.planes} planes of {layout.shape[0]} × {layout.shape[1]} "
+            f"(ticks × wires)\nNetwork: {model.preset or 'custom'}, {model.kind}, {model.parameters:,} parameters"
+        )
+
+    def _summarize(self, counts: LoaderCounts) -> None:
+        findings, communicator = self.session.findings, self.session.distribution.communicator
+        matrix = communicator.maximum(self.clocks.to_matrix())
+        findings.timing = self.clocks.summary(matrix)
+        findings.throughput = self.clocks.throughput(ranks=communicator.size, seconds=float(matrix[:, -1].sum()))
+        findings.io = reading(self.dataset.reader, counts, findings.timing, findings.throughput)
+        if self._recent:
+            total = np.sum(self._recent, axis=0)
+            sums = MetricSums.from_vector(total[:-1], self.dataset.layout.planes)
+            group = MetricGroup.from_means(sums.means(), loss=float(total[-1] / sums.images))
+            findings.metrics = dataclasses.replace(findings.metrics, train=group)
+        self.session.say_findings(counts)
+
+
+def _is_done(config: Config) -> bool:
+    """Say whether every step has been done before; refuse to mix two trainings in one directory."""
+    store = CheckpointStore(checkpoint_directory(config), config.run.keep_checkpoints)
+    steps = store.steps()
+    if not steps:
+        return False
+    if not config.run.resume:
+        raise UserError(f"--no-resume: '{store.directory}' holds checkpoints; choose another directory or remove them.")
+    record = config_path(Path(config.run.log_directory), "train")
+    if record.exists():
+        refuse_other_settings(record, config)
+    if steps[-1] < config.run.iterations:
+        return False
+    Console(config.run.verbosity).result(f"All {steps[-1]} steps are done; raise --iterations to train on.")
+    return True
