@@ -1,0 +1,175 @@
+"""Row ranges of HDF5 tables, cut straight out of the memory-mapped file.
+
+HDF5 decodes chunks one after the other under a global lock. Here the places of the chunks are looked up once;
+after that a read inflates just the chunks it needs, with the interpreter's lock released.
+"""
+
+import array
+import threading
+from typing import Any, NamedTuple, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+from cosmictagger.data.layout import Records
+from cosmictagger.errors import UserError
+
+_INFLATE_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # isal declares an instance
+_HDF5_LOCK = threading.Lock()  # one for all files: HDF5 itself is not safe for threads
+
+
+class Rows(NamedTuple):
+    """Some rows of a table, and the bytes of the file that they took. The records may be read-only."""
+
+    records: Records
+    stored_bytes: int
+
+
+class Table(Protocol):
+    """Random access to the rows of a table, from any number of threads."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Read the rows from `start` up to `stop`; UserError where the file is damaged."""
+
+
+def open_table(dataset: h5py.Dataset, mapped: memoryview) -> Table:
+    """Choose the fastest way to read a one-dimensional table whose file is mapped at `mapped`.
+
+    The table stays readable when the dataset's file object is closed.
+    """
+    properties = dataset.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if not dataset.file.userblock_size and not properties.get_external_count():
+        if properties.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
+            return MappedTable(dataset, mapped)
+        if properties.get_layout() == h5py.h5d.CHUNKED and filters in ([], [h5py.h5z.FILTER_DEFLATE]):
+            return ChunkedTable(dataset, mapped, deflated=bool(filters))
+    return LockedTable(dataset)
+
+
+class LockedTable:
+    """Reads through HDF5, one thread at a time: for filters and layouts that the other tables do not know."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = h5py.File(dataset.file.filename, "r", locking=False)[dataset.name]
+        self._length = len(dataset)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Read rows by slicing the dataset."""
+        with _HDF5_LOCK:
+            try:
+                records: Records = self._dataset[start:stop]
+            except OSError:
+                raise _damaged(self._dataset.file.filename, self._dataset.name, start) from None
+        return Rows(records, records.nbytes)
+
+
+class MappedTable:
+    """An uncompressed table in one piece: its rows are views of the mapped file."""
+
+    def __init__(self, dataset: h5py.Dataset, mapped: memoryview) -> None:
+        self._length = len(dataset)
+        offset = dataset.id.get_offset()
+        available = (len(mapped) - offset) // dataset.dtype.itemsize
+        if available < self._length:
+            raise _damaged(dataset.file.filename, dataset.name, max(available, 0))
+        self._records: Records = np.frombuffer(mapped, dataset.dtype, self._length, offset)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Give a view of the rows."""
+        records = self._records[start:stop]
+        return Rows(records, records.nbytes)
+
+
+class _ChunkIndex(NamedTuple):
+    """Where each chunk lies: its first byte (-1: never written), stored size, and whether it is deflated."""
+
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    deflated: npt.NDArray[np.bool_]
+
+
+class ChunkedTable:
+    """A chunked table, deflated or not; its chunks are looked up when the first row is read."""
+
+    def __init__(self, dataset: h5py.Dataset, mapped: memoryview, *, deflated: bool) -> None:
+        self._file: str = dataset.file.filename
+        self._name: str = dataset.name
+        self._dtype = dataset.dtype
+        self._length = len(dataset)
+        self._chunk_rows: int = dataset.chunks[0]
+        self._unwritten = np.full(self._chunk_rows, dataset.fillvalue, self._dtype).tobytes()
+        self._mapped = mapped
+        self._deflated = deflated
+        self._index: _ChunkIndex | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Inflate the chunks that hold the rows, and cut the rows out."""
+        if start >= stop:
+            return Rows(np.zeros(0, self._dtype), 0)
+        index = self._chunk_index()
+        first, last = start // self._chunk_rows, (stop - 1) // self._chunk_rows
+        data = b"".join([self._chunk(index, number) for number in range(first, last + 1)])
+        skipped = (start - first * self._chunk_rows) * self._dtype.itemsize
+        records: Records = np.frombuffer(data, self._dtype, stop - start, skipped)
+        return Rows(records, int(index.size[first : last + 1].sum()))
+
+    def _chunk(self, index: _ChunkIndex, number: int) -> bytes | memoryview:
+        offset, size = index.offset[number], index.size[number]
+        if offset < 0:
+            return self._unwritten
+        data: bytes | memoryview = self._mapped[offset : offset + size]
+        if index.deflated[number]:
+            try:
+                data = isal_zlib.decompress(data, bufsize=len(self._unwritten))
+            except _INFLATE_ERROR:
+                raise self._damaged(number) from None
+        if len(data) != len(self._unwritten):
+            raise self._damaged(number)
+        return data
+
+    def _chunk_index(self) -> _ChunkIndex:
+        if self._index is None:
+            with _HDF5_LOCK:
+                if self._index is None:
+                    self._index = self._look_up()
+        return self._index
+
+    def _look_up(self) -> _ChunkIndex:
+        found = array.array("q")
+
+        def note(chunk: Any) -> None:
+            found.extend((chunk.chunk_offset[0], chunk.byte_offset, chunk.size, chunk.filter_mask))
+
+        try:
+            with h5py.File(self._file, "r", locking=False) as file:
+                file[self._name].id.chunk_iter(note)
+        except (OSError, RuntimeError):  # h5py raises either for a damaged index
+            raise self._damaged(0) from None
+        row, start, stored, mask = np.array(found).reshape(-1, 4).T
+        count = -(-self._length // self._chunk_rows)
+        index = _ChunkIndex(np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+        number = row // self._chunk_rows
+        index.offset[number], index.size[number] = start, stored
+        index.deflated[number] = (mask == 0) & self._deflated
+        return index
+
+    def _damaged(self, chunk: int) -> UserError:
+        return _damaged(self._file, self._name, chunk * self._chunk_rows)
+
+
+def _damaged(file: str, name: str, row: int) -> UserError:
+    return UserError(f"'{file}' is damaged or incomplete: cannot read '{name}' at row {row}; copy the file again.")
