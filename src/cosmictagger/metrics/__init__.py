@@ -1,0 +1,1 @@
+"""Accuracy and intersection over union, exact over ranks: everything derives from confusion counts."""

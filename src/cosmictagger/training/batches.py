@@ -1,0 +1,108 @@
+"""From fixed-size records to what a network takes: dense images on the device."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cosmictagger.data.batch import PADDING, Records
+from cosmictagger.metrics.confusion import confusion, tag
+from cosmictagger.training.loss import Scheme, dense_loss
+
+# The charge at which the logarithm takes over: just above the noise (median 6 to 8), below tracks (40 to 70).
+CHARGE_SCALE = 10.0
+
+
+class Batch(Protocol):
+    """A batch on the device. Dense and sparse networks differ in what these do, and in nothing else."""
+
+    @property
+    def inputs(self) -> object:
+        """What the network is called with."""
+
+    @property
+    def valid(self) -> Tensor:
+        """Which images are real and not padding: bool [N], on the CPU."""
+
+    def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
+        """Compute the loss of the network's output; `normalizer` as in `dense_loss`."""
+
+    def confusion(self, logits: Tensor) -> Tensor:
+        """Count pixels by truth and prediction: int64 [N, P, 3, 3]."""
+
+    def scores(self, logits: Tensor, image: int, plane: int, index: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Take the softmax scores of the pixels `index` (tick * width + wire) of a plane: float32 [len(index), 3]."""
+
+
+Unpack = Callable[[Records], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseBatch:
+    """Images [N, P, H, W] in the network's input type and labels [N, P, H, W] (uint8)."""
+
+    inputs: Tensor
+    labels: Tensor
+    valid: Tensor
+
+    def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
+        """Compute the loss over all pixels."""
+        return dense_loss(logits, self.labels, scheme, valid=self.valid, normalizer=normalizer)
+
+    def confusion(self, logits: Tensor) -> Tensor:
+        """Count pixels by truth and prediction."""
+        return confusion(tag(logits.flatten(0, 1)).view(self.labels.shape), self.labels)
+
+    def scores(self, logits: Tensor, image: int, plane: int, index: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Take the softmax scores of the pixels `index` of a plane."""
+        wanted = torch.from_numpy(index).to(logits.device, torch.int64)
+        chosen = logits[image, plane].flatten(1).index_select(1, wanted)
+        return torch.softmax(chosen.float(), dim=0).t().cpu().numpy()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseUnpacker:
+    """Makes a DenseBatch of records: pixels are scattered into images that are zero elsewhere.
+
+    `dtype` is the type in which values travel to the device, `model_dtype` that of the network's parameters.
+    """
+
+    shape: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    model_dtype: torch.dtype
+    transform: Literal["none", "log"]
+
+    def __call__(self, records: Records) -> DenseBatch:
+        """Unpack one batch."""
+        images, planes, _ = records["index"].shape
+        height, width = self.shape
+        pixels = height * width
+        used = int(records["count"].max(initial=0))
+        index = self._send(records["index"][:, :, :used]).to(torch.int64)
+        plane = torch.arange(images * planes, device=self.device).view(images, planes, 1)
+        # Unused slots all go to one extra pixel behind the last image.
+        spare = images * planes * pixels
+        target = torch.where(index == PADDING, spare, index + plane * pixels).flatten()
+        values = self._send(self._transformed(records["value"][:, :, :used]), self.dtype)
+        labels = self._send(records["label"][:, :, :used])
+        return DenseBatch(
+            inputs=self._scatter(target, values, spare).view(images, planes, height, width).to(self.model_dtype),
+            labels=self._scatter(target, labels, spare).view(images, planes, height, width),
+            valid=torch.from_numpy(records["entry"] != PADDING),
+        )
+
+    def _transformed(self, charge: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.log1p(charge / np.float32(CHARGE_SCALE)) if self.transform == "log" else charge
+
+    def _send(self, values: npt.NDArray[np.generic], dtype: torch.dtype | None = None) -> Tensor:
+        # A copy, even on the CPU: the records are filled again while the network computes.
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, dtype)
+
+    def _scatter(self, target: Tensor, values: Tensor, spare: int) -> Tensor:
+        plain = torch.zeros(spare + 1, dtype=values.dtype, device=self.device)
+        return plain.index_copy_(0, target, values.flatten())[:spare]

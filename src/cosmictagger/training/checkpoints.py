@@ -1,0 +1,263 @@
+"""Checkpoints: what is saved, atomically, and the ways in which loading can fail, each said in one line."""
+
+import dataclasses
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cosmictagger import __version__
+from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.errors import UserError
+
+FORMAT = "cosmictagger-checkpoint"
+FORMAT_VERSION = 1
+NAME = re.compile(r"checkpoint-(\d{8,})\.pt")
+TEMPORARY = ".tmp"
+
+# Options that a checkpoint may differ in: a preset is a name for other options, and dense and sparse networks
+# have the same parameters and compute the same function of the active pixels.
+FREE_OPTIONS = frozenset({"preset", "sparse"})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that a run needs in order to go on as if it had not stopped.
+
+    Only plain values, containers and tensors: they are read back without running any code of the file.
+    """
+
+    step: int  # updates done; also the number of the next one
+    model: dict[str, Any]  # state dicts
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    network: dict[str, Any]  # NetworkConfig, as a dict
+    inputs: dict[str, Any]  # what the network was trained on: nplanes, shape, input_transform
+    training: dict[str, Any]  # TrainingConfig, as a dict
+    sampler: dict[str, Any]  # position in the data: step, seed, images_per_step
+    random: dict[str, Any]  # `random_state` of the rank that saved it
+    metrics: dict[str, Any]  # the last validation, where there was one
+    version: str = __version__  # of this package
+
+
+class CheckpointStore:
+    """The checkpoints of one directory, which is made when missing. One process writes, any number reads."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
+        self.directory = directory
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """List the steps that have a checkpoint, ascending; files of other names do not count."""
+        if not self.directory.is_dir():
+            return []
+        found = (NAME.fullmatch(path.name) for path in self.directory.iterdir() if path.is_file())
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, step: int) -> Path:
+        """Name the checkpoint of a step."""
+        return self.directory / f"checkpoint-{step:08d}.pt"
+
+    def latest(self) -> Path | None:
+        """Return the checkpoint of the highest step, or None where there is none."""
+        steps = self.steps()
+        return self.path(steps[-1]) if steps else None
+
+    def save(self, checkpoint: Checkpoint) -> Path:
+        """Write a checkpoint; it appears under its name only when it is complete and on the disk.
+
+        Of this and earlier steps the last `keep` stay, older ones are deleted. Raises UserError where the
+        directory cannot be written.
+        """
+        path = self.path(checkpoint.step)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, path)
+            self._delete_older(checkpoint.step)
+        except OSError as error:
+            raise UserError(
+                f"checkpoint '{path}' cannot be written: {error.strerror}; free space or choose --checkpoint-directory."
+            ) from None
+        return path
+
+    def _delete_older(self, step: int) -> None:
+        earlier = [other for other in self.steps() if other <= step]
+        for old in earlier[: -self._keep]:
+            self.path(old).unlink(missing_ok=True)
+        for left_behind in self.directory.glob(f"checkpoint-*.pt{TEMPORARY}"):
+            left_behind.unlink(missing_ok=True)
+
+
+def find(location: Path) -> Path:
+    """Find the checkpoint that a user means: a file, or the latest one in a directory or its ``checkpoints/``.
+
+    Raises UserError where there is none.
+    """
+    for directory in (location, location / "checkpoints"):
+        latest = CheckpointStore(directory, keep=1).latest()
+        if latest is not None:
+            return latest
+    if location.is_file():
+        return location
+    found = "holds no checkpoint" if location.is_dir() else "does not exist"
+    raise UserError(f"--weights-location: '{location}' {found}; name a checkpoint, or the log directory of a training.")
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, or raise UserError: missing, no checkpoint, damaged, or of a newer format."""
+    document = _read(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UserError(f"checkpoint '{path}': this PyTorch file is not a checkpoint of this program.")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"checkpoint '{path}': its format is version {version}, this program reads version {FORMAT_VERSION}; "
+            f"use cosmictagger {document.get('version', 'of the time')}."
+        )
+    names = {field.name for field in dataclasses.fields(Checkpoint)}
+    missing = names - document.keys()
+    if missing:
+        raise UserError(f"checkpoint '{path}' is damaged: it lacks {', '.join(sorted(missing))}; take an earlier one.")
+    return Checkpoint(**{name: document[name] for name in names})
+
+
+def check_network(checkpoint: Checkpoint, network: NetworkConfig, inputs: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError naming every option of the network in which `checkpoint` differs from what is asked for.
+
+    `inputs` holds those of the keys of `Checkpoint.inputs` that must agree.
+    """
+    defaults = dataclasses.asdict(NetworkConfig())
+    asked = dataclasses.asdict(network) | dict(inputs)
+    # An option that the checkpoint does not know is younger, and its default is what was done before.
+    held = defaults | checkpoint.network | checkpoint.inputs
+    differences = [
+        f"--{key.replace('_', '-')}: checkpoint {_show(held[key])}, asked {_show(asked[key])}"
+        for key in sorted(asked.keys() - FREE_OPTIONS)
+        if key in held and _show(held[key]) != _show(asked[key])
+    ]
+    differences += [
+        f"--{key.replace('_', '-')}: checkpoint {_show(checkpoint.network[key])}, not an option of this version"
+        for key in sorted(checkpoint.network.keys() - defaults.keys())
+    ]
+    if differences:
+        raise UserError(f"checkpoint '{path}' is of another network: {'; '.join(differences)}.")
+
+
+def load_parameters(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    """Copy parameters and statistics into `module`, converted to its number formats.
+
+    Raises UserError naming the first that is missing, unknown or of another shape. After `check_network` none is,
+    unless the file was made by other means.
+    """
+    own = module.state_dict()
+    for name in sorted(own.keys() | checkpoint.model.keys()):
+        shapes = [_shape(state.get(name)) for state in (checkpoint.model, own)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"checkpoint '{path}' does not fit the network: '{name}' is {shapes[0]} there, {shapes[1]} here; "
+                "give the network options that it was trained with."
+            )
+    module.load_state_dict(checkpoint.model)
+
+
+def random_state() -> dict[str, Any]:
+    """Take the state of this process's random numbers: PyTorch (CPU, current GPU) and numpy."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy_state = [name, torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(gauss)]
+    gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return {"torch": torch.get_rng_state(), "gpu": gpu, "numpy": numpy_state}
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put this process's random numbers where `random_state` found them."""
+    torch.set_rng_state(state["torch"])
+    if state["gpu"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["gpu"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+
+
+def _write(checkpoint: Checkpoint, path: Path) -> None:
+    temporary = path.with_name(path.name + TEMPORARY)
+    document = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    try:
+        with temporary.open("wb") as file:
+            _save(_plain({"format": FORMAT, "format_version": FORMAT_VERSION} | document), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the new name, too, must survive a power cut
+    finally:
+        os.close(directory)
+
+
+def _save(document: Any, file: IO[bytes]) -> None:
+    try:
+        torch.save(document, file)
+    except RuntimeError as error:
+        # On a full disk PyTorch's archive writer fails a second time while it closes, and hides the first error.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """Reduce a value to what `load` accepts; TypeError now rather than a file that cannot be read later."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(element) for element in value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Tensor):
+        return value.detach()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"checkpoint '{path}' is missing; check the path.")
+    try:
+        with path.open("rb") as file:
+            archive = file.read(4) == b"PK\x03\x04"  # what every checkpoint begins with
+        if not archive:
+            raise UserError(f"'{path}' is not a checkpoint; name a file that a training run wrote.")
+        with zipfile.ZipFile(path) as content:
+            # PyTorch itself does not compare checksums: damaged numbers would go unnoticed.
+            damaged = content.testzip()
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"checkpoint '{path}' cannot be read: {error.strerror}.") from None
+    except pickle.UnpicklingError:
+        raise UserError(f"checkpoint '{path}' holds more than numbers, or is no checkpoint; not loaded.") from None
+    except (zipfile.BadZipFile, EOFError, RuntimeError):
+        pass
+    raise UserError(f"checkpoint '{path}' is cut short or damaged; take an earlier one.")
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _shape(value: Any) -> str:
+    if value is None:
+        return "absent"
+    return "×".join(map(str, value.shape)) or "a number" if isinstance(value, Tensor) else "no array"

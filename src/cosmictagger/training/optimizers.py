@@ -1,0 +1,73 @@
+"""Optimizers by name."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from cosmictagger.config.sections import TrainingConfig
+from cosmictagger.errors import UserError
+
+ParameterGroups = list[dict[str, Any]]
+
+
+def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
+    """Make the optimizer that `config` names, for the trainable parameters of `module`.
+
+    ``regularize_weights`` decays weights, and neither biases nor the parameters of normalizations. In adam and
+    rmsprop it is L2 (coupled: added to the gradient); in adamw and lamb decoupled; in lars it takes part in the
+    trust ratio. Raises UserError where the package of lars and lamb is missing.
+    """
+    return _BUILDERS[config.optimizer](parameter_groups(module, config.regularize_weights), config.learning_rate)
+
+
+def parameter_groups(module: nn.Module, decay: float) -> ParameterGroups:
+    """Split the trainable parameters into those that decay and those that do not, each in the module's order.
+
+    Biases and the parameters of normalizations are vectors, all other parameters have more axes.
+    """
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _adam(groups: ParameterGroups, learning_rate: float) -> Optimizer:
+    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
+
+
+def _adamw(groups: ParameterGroups, learning_rate: float) -> Optimizer:
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def _rmsprop(groups: ParameterGroups, learning_rate: float) -> Optimizer:
+    return torch.optim.RMSprop(groups, lr=learning_rate)
+
+
+def _from_package(name: str) -> Callable[[ParameterGroups, float], Optimizer]:
+    def build(groups: ParameterGroups, learning_rate: float) -> Optimizer:
+        try:
+            # Only here: the package takes the better part of a second to import.
+            package = importlib.import_module("pytorch_optimizer")
+        except ModuleNotFoundError:
+            raise UserError(
+                f"--optimizer: {name.lower()} needs the package pytorch-optimizer; run 'pip install pytorch-optimizer'."
+            ) from None
+        optimizer: Optimizer = getattr(package, name)(groups, lr=learning_rate)
+        return optimizer
+
+    return build
+
+
+_BUILDERS: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {
+    "adam": _adam,
+    "adamw": _adamw,
+    "rmsprop": _rmsprop,
+    "lars": _from_package("LARS"),
+    "lamb": _from_package("Lamb"),
+}

@@ -1,0 +1,96 @@
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from cosmictagger.config.sections import TrainingConfig
+from cosmictagger.errors import UserError
+from cosmictagger.training.optimizers import build_optimizer, parameter_groups
+
+# Learning rates at which 60 steps make a visible difference; lars multiplies its own by a trust ratio of about 1e-3.
+RATES = {"adam": 0.05, "adamw": 0.05, "rmsprop": 0.02, "lars": 5.0, "lamb": 0.05}
+STEPS = 60
+
+
+class Quadratic(nn.Module):
+    """A loss with its minimum where weight is 1 and bias is -1."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(4, 3, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(4))
+
+    def forward(self):
+        return ((self.weight - 1) ** 2).sum() + 0.01 * ((self.bias + 1) ** 2).sum()
+
+
+def run(module, optimizer, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        module().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_reduces_a_quadratic(name):
+    module = Quadratic()
+    before = module().item()
+    run(module, build_optimizer(module, TrainingConfig(optimizer=name, learning_rate=RATES[name])), STEPS)
+    assert module().item() < before / 10
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_state_dict_continues_where_it_stopped(name):
+    config = TrainingConfig(optimizer=name, learning_rate=RATES[name])
+    module = Quadratic()
+    optimizer = build_optimizer(module, config)
+    run(module, optimizer, 5)
+    resumed = copy.deepcopy(module)
+    other = build_optimizer(resumed, config)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    run(module, optimizer, 5)
+    run(resumed, other, 5)
+    assert torch.equal(resumed.weight, module.weight)
+    assert torch.equal(resumed.bias, module.bias)
+
+
+def test_weights_decay_and_biases_and_normalizations_do_not():
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ConvTranspose2d(3, 2, 2))
+    decaying, free = parameter_groups(module, 0.5)
+    assert decaying["weight_decay"] == 0.5
+    assert free["weight_decay"] == 0.0
+    assert {id(p) for p in decaying["params"]} == {id(module[0].weight), id(module[2].weight)}
+    assert len(free["params"]) == 4
+
+
+def test_frozen_parameters_are_left_out():
+    module = nn.Conv2d(2, 3, 3, bias=False)
+    module.weight.requires_grad_(False)
+    assert parameter_groups(module, 0.5) == []
+
+
+def after_one_step_without_gradient(name, decay):
+    module = nn.Linear(1, 1)
+    nn.init.ones_(module.weight)
+    nn.init.ones_(module.bias)
+    optimizer = build_optimizer(module, TrainingConfig(optimizer=name, learning_rate=0.125, regularize_weights=decay))
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return module.weight.item(), module.bias.item()
+
+
+def test_adamw_decays_apart_from_the_gradient_and_adam_through_it():
+    assert after_one_step_without_gradient("adamw", 0.5) == (1 - 0.125 * 0.5, 1.0)
+    # Adam's first step has the size of the learning rate, however small the decay.
+    assert after_one_step_without_gradient("adam", 0.5) == (pytest.approx(1 - 0.125), 1.0)
+    assert after_one_step_without_gradient("adam", 0.0) == (1.0, 1.0)
+
+
+def test_missing_package_is_said_with_its_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    with pytest.raises(UserError, match=r"--optimizer: lamb needs .* 'pip install pytorch-optimizer'"):
+        build_optimizer(Quadratic(), TrainingConfig(optimizer="lamb"))
