@@ -1,0 +1,175 @@
+"""Inference: every entry once, on the active pixels, with the numbers that validation gave."""
+
+import csv
+
+import h5py
+import jsonschema
+import numpy as np
+import pytest
+
+from cosmictagger.data.events import Product
+from cosmictagger.data.hdf5_reader import Hdf5Reader
+from cosmictagger.reporting.results import load_schema
+
+from .conftest import metrics_lines, results
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, events_file):
+    """The log directory of a short training, validated on the events it was trained on."""
+    from cosmictagger.cli import main
+
+    from .conftest import SMALL
+
+    log = tmp_path_factory.mktemp("trained") / "log"
+    words = [
+        "train",
+        "-f",
+        str(events_file),
+        "-ld",
+        str(log),
+        "-i",
+        "40",
+        "-mb",
+        "5",
+        "-lr",
+        "5e-3",
+        "--verbosity",
+        "0",
+    ]
+    assert main([*words, *SMALL, "--aux-file", str(events_file), "--intra-op-parallelism-threads", "1"]) == 0
+    return log
+
+
+@pytest.fixture
+def infer(run, trained, tmp_path):
+    def infer(*words, **options):
+        code = run("inference", "--weights-location", trained, *words, network=False, **options)
+        assert code == 0
+        return tmp_path / "log"
+
+    return infer
+
+
+def read(path, producer):
+    reader = Hdf5Reader([path], image_producer=producer)
+    return [reader.read(entry) for entry in range(len(reader))]
+
+
+def test_metrics_are_those_of_the_validation(infer, trained):
+    found = results(infer("-mb", 2, "--displays", 0))
+    jsonschema.validate(found, load_schema())
+    validated = metrics_lines(trained, "validation")[-1]
+    for name, value in found["metrics"]["validation"]["mean"]["average"].items():
+        assert value == pytest.approx(validated[name], abs=1e-9), name
+    assert found["metrics"]["validation"]["loss"] == pytest.approx(validated["loss"], rel=1e-6)
+    assert found["metrics"]["validation"]["images"] == 5
+    assert found["checkpoint"]["step"] == 40
+
+
+def test_the_network_learned(trained):
+    assert metrics_lines(trained, "validation")[-1]["non_background_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 8])
+def test_output_holds_every_active_pixel_of_every_entry(infer, events_file, batch):
+    log = infer("-mb", batch, "--displays", 0)
+    inputs = Hdf5Reader([events_file], image_producer="sbndwire", downsample=1)
+    tags = read(log / "inference.h5", "cosmictagger")
+    scores = [read(log / "inference.h5", f"cosmictagger_{name}") for name in ("background", "cosmic", "neutrino")]
+    assert len(tags) == len(inputs) == 5
+    for entry in range(5):
+        event = inputs.read(entry)
+        assert tags[entry].event_id == event.event_id == (7, 1, 100 + entry)
+        for plane, pixels in enumerate(event.planes):
+            assert np.array_equal(tags[entry].planes[plane].index, pixels.index)
+            stack = np.stack([kind[entry].planes[plane].value for kind in scores])
+            assert stack.sum(axis=0) == pytest.approx(1, abs=1e-6)
+            assert np.array_equal(tags[entry].planes[plane].value, stack.argmax(axis=0))
+
+
+def test_the_table_agrees_with_the_file(infer, events_file):
+    log = infer("-mb", 3, "--displays", 0)
+    rows = list(csv.DictReader((log / "inference.csv").open()))
+    assert [(int(row["entry"]), int(row["run"]), int(row["event"])) for row in rows] == [
+        (e, 7, 100 + e) for e in range(5)
+    ]
+    truth = Hdf5Reader([events_file], image_producer="sbndwire", label_producer="sbnd_cosmicseg", downsample=1)
+    tags = read(log / "inference.h5", "cosmictagger")
+    for entry, row in enumerate(rows):
+        for plane in range(3):
+            tag, label = tags[entry].planes[plane].value, truth.read(entry).planes[plane].label
+            assert int(row[f"plane{plane}_true_neutrino"]) == (label == 2).sum()
+            right = ((tag == label) & (label > 0)).sum() / (label > 0).sum()
+            assert float(row[f"plane{plane}_non_background_accuracy"]) == pytest.approx(right, abs=1e-5)
+
+
+def test_displays_are_drawn_for_the_first_entries(infer):
+    log = infer("--displays", 2)
+    assert sorted(path.name for path in (log / "displays").iterdir()) == ["entry_0000000.png", "entry_0000001.png"]
+
+
+def test_input_without_labels_is_tagged_all_the_same(infer, unlabelled_file, trained, tmp_path, capsys):
+    log = infer("--displays", 1, "--verbosity", 1, file=unlabelled_file)
+    assert "The input has no labels" in capsys.readouterr().out
+    assert not (log / "inference.csv").exists()
+    assert results(log)["metrics"]["validation"] is None
+    assert len(read(log / "inference.h5", "cosmictagger")) == 5
+
+
+def test_predictions_do_not_depend_on_labels(infer, unlabelled_file, events_file, tmp_path):
+    first = infer("--output-file", tmp_path / "a.h5", "--displays", 0)
+    infer("--output-file", tmp_path / "b.h5", "--displays", 0, file=unlabelled_file, log=tmp_path / "other")
+    with h5py.File(tmp_path / "a.h5") as a, h5py.File(tmp_path / "b.h5") as b:
+        table = "Data/sparse2d_cosmictagger_neutrino_group/voxels"
+        assert np.array_equal(a[table][:], b[table][:])
+    assert not (first / "inference.h5").exists()
+
+
+def test_the_latest_checkpoint_of_the_log_directory_is_found(run, trained):
+    assert run("inference", "--displays", 0, log=trained, network=False) == 0
+    assert results(trained)["mode"] == "inference"
+    assert results(trained, "train")["mode"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--network-depth", "3"), "is of another network: --network-depth: checkpoint 2, asked 3."),
+        (("--downsample", "0"), "is of another network: --downsample: checkpoint 1, asked 0."),
+        (
+            ("--no-batch-norm", "--growth-rate", "multiplicative"),
+            "--batch-norm: checkpoint true, asked false; --growth-rate",
+        ),
+        (("--input-transform", "none"), "--input-transform: checkpoint log, asked none"),
+    ],
+)
+def test_a_checkpoint_of_another_network_says_which_option_differs(run, trained, capsys, tmp_path, words, message):
+    assert run("inference", "--weights-location", trained, *words, network=False) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "log").exists()
+
+
+def test_real_larcv_reads_the_output(infer, events_file):
+    pytest.importorskip("larcv", reason="the larcv library is not installed (make larcv)")
+    from cosmictagger.data.larcv_reader import LarcvReader
+
+    log = infer("--displays", 0)
+    for producer in ("cosmictagger", "cosmictagger_neutrino"):
+        settings = {"image_producer": producer, "label_producer": "none", "particle_producer": "none", "nplanes": 3}
+        theirs = LarcvReader([str(log / "inference.h5")], downsample=0, **settings)
+        for entry, ours in enumerate(read(log / "inference.h5", producer)):
+            event = theirs.read(entry)
+            assert event.event_id == ours.event_id
+            for plane in range(3):
+                assert np.array_equal(event.planes[plane].index, ours.planes[plane].index)
+                assert np.array_equal(event.planes[plane].value, ours.planes[plane].value)
+        theirs.close()
+
+
+def test_the_output_names_its_products(infer):
+    log = infer("--displays", 0, "--output-producer", "mine")
+    products = Hdf5Reader([log / "inference.h5"], image_producer="mine").products()
+    assert set(products) == {
+        Product("sparse2d", name) for name in ("mine", "mine_background", "mine_cosmic", "mine_neutrino")
+    }
