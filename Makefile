@@ -2,7 +2,10 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
+# The size of `make train`: where it writes, how many events it simulates, how many steps it trains.
 RUN    ?= runs/first
+EVENTS ?= 200
+STEPS  ?= 300
 
 .PHONY: help install dev larcv horovod train test lint types unit clean
 
@@ -28,7 +31,7 @@ horovod: $(VENV)/.installed  ## build and install Horovod (cached; 8 minutes the
 	scripts/build_horovod.sh "$(PY)"
 
 train: install  ## train a small network and say where its results and pictures are
-	scripts/first_training.sh "$(PY)" "$(RUN)"
+	EVENTS=$(EVENTS) STEPS=$(STEPS) scripts/first_training.sh "$(PY)" "$(RUN)"
 
 test: dev larcv lint types unit  ## install all that the tests need, then lint, types and tests
 

@@ -1,0 +1,156 @@
+"""The blocks of a UResNet, put together from the parts of a vocabulary."""
+
+from torch import nn
+
+from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.models.vocabulary import Features, Vocabulary
+
+
+class Block(nn.Module):
+    """Convolution (`conv`), batch normalization (`norm`), ReLU."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+
+    def forward(self, features: Features) -> Features:
+        """Features → features."""
+        return self.norm(self.conv(features))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around a shortcut: conv1, norm1, ReLU, conv2, norm2, add the input, ReLU."""
+
+    def __init__(self, conv1: nn.Module, norm1: nn.Module, conv2: nn.Module, norm2: nn.Module) -> None:
+        super().__init__()
+        self.conv1 = conv1
+        self.norm1 = norm1
+        self.conv2 = conv2
+        self.norm2 = norm2
+
+    def forward(self, features: Features) -> Features:
+        """Features → features."""
+        inner = self.norm1(self.conv1(features))
+        return self.norm2(self.conv2(inner), shortcut=features)
+
+
+class Pooling(Block):
+    """Maximum over 2×2, then a 1×1 Block to the channels of the level below."""
+
+    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__(conv, norm)
+        self.vocabulary = vocabulary
+
+    def forward(self, features: Features) -> Features:
+        """Features → features one level down."""
+        return super().forward(self.vocabulary.pool(features))
+
+
+class Interpolation(Block):
+    """A 1×1 Block to the channels of the level above, then nearest-neighbour interpolation.
+
+    Nearest, because a copy needs no neighbours: on active sites alone it is the same operation, while a
+    bilinear one would reach for sites that a sparse network does not have. The Block comes first because a
+    pointwise operation and a copy commute, and there are a quarter of the pixels before.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__(conv, norm)
+        self.vocabulary = vocabulary
+
+    def forward(self, features: Features) -> Features:
+        """Features → features one level up."""
+        return self.vocabulary.unpool(super().forward(features))
+
+
+class Sum(nn.Module):
+    """Connection that adds the features of the way down to those of the way up."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, features: Features, skipped: Features) -> Features:
+        """Two features → features."""
+        return self.vocabulary.add(features, skipped)
+
+
+class Concatenation(nn.Module):
+    """Connection that concatenates (way up first) and returns to the level's channels by a 1×1 Block."""
+
+    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        self.conv = conv
+        self.norm = norm
+
+    def forward(self, features: Features, skipped: Features) -> Features:
+        """Two features → features."""
+        return self.norm(self.conv(self.vocabulary.concatenate(features, skipped)))
+
+
+class Unconnected(nn.Module):
+    """The connection of a network without connections."""
+
+    def forward(self, features: Features, skipped: Features) -> Features:
+        """Two features → the first."""
+        return features
+
+
+class Workshop:
+    """Makes blocks from a vocabulary as the configuration asks; the only reader of the options about blocks."""
+
+    def __init__(self, vocabulary: Vocabulary, config: NetworkConfig) -> None:
+        self.vocabulary = vocabulary
+        self.config = config
+
+    def block(self, inputs: int, outputs: int, size: int) -> Block:
+        """Make a Block with a size × size kernel."""
+        return Block(self.vocabulary.convolution(inputs, outputs, size, self.config.use_bias), self._norm(outputs))
+
+    def pointwise(self, inputs: int, outputs: int) -> Block:
+        """Make a 1×1 Block."""
+        return Block(*self._pointwise(inputs, outputs))
+
+    def stack(self, count: int, channels: int, size: int = 3) -> nn.Sequential:
+        """Make `count` blocks, residual or plain, that keep the channels."""
+        make = self._residual if self.config.residual else self._plain
+        return nn.Sequential(*(make(channels, size) for _ in range(count)))
+
+    def downsample(self, inputs: int, outputs: int) -> Block:
+        """Make the step to the level below."""
+        if self.config.downsampling == "max_pooling":
+            return Pooling(self.vocabulary, *self._pointwise(inputs, outputs))
+        return Block(self.vocabulary.reduction(inputs, outputs, self.config.use_bias), self._norm(outputs))
+
+    def upsample(self, inputs: int, outputs: int) -> Block:
+        """Make the step to the level above."""
+        if self.config.upsampling == "interpolation":
+            return Interpolation(self.vocabulary, *self._pointwise(inputs, outputs))
+        return Block(self.vocabulary.expansion(inputs, outputs, self.config.use_bias), self._norm(outputs))
+
+    def connection(self, channels: int) -> nn.Module:
+        """Make what joins the way down to the way up: (features, skipped features) → features."""
+        if self.config.connections == "sum":
+            return Sum(self.vocabulary)
+        if self.config.connections == "concat":
+            return Concatenation(self.vocabulary, *self._pointwise(2 * channels, channels))
+        return Unconnected()
+
+    def _plain(self, channels: int, size: int) -> Block:
+        return self.block(channels, channels, size)
+
+    def _residual(self, channels: int, size: int) -> ResidualBlock:
+        first, second = self.block(channels, channels, size), self.block(channels, channels, size)
+        # Its branch starts at zero, so that a new network is as shallow as its levels: the variance would
+        # otherwise double at each block, which without batch normalization overflows in deep networks.
+        last = second.norm if self.config.batch_norm else second.conv
+        nn.init.zeros_(last.get_parameter("weight"))
+        return ResidualBlock(first.conv, first.norm, second.conv, second.norm)
+
+    def _pointwise(self, inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
+        return self.vocabulary.pointwise(inputs, outputs, self.config.use_bias), self._norm(outputs)
+
+    def _norm(self, channels: int) -> nn.Module:
+        return self.vocabulary.activation(channels, self.config.batch_norm)

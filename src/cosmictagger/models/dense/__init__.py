@@ -1,0 +1,1 @@
+"""The dense vocabulary: features are tensors over every pixel."""

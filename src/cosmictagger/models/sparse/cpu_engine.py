@@ -1,0 +1,302 @@
+"""The engine of compiled kernels: float32 and float64 on CPUs, with results that do not depend on the threads."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cosmictagger.models.parameters import EPSILON, MOMENTUM, Normalization
+from cosmictagger.models.sparse.engine import Sites, place
+from cosmictagger.models.sparse.native.library import Function, Library
+from cosmictagger.models.sparse.native.library import load as load_library
+from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
+
+NAMES = {torch.float32: "float32", torch.float64: "float64"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """The pairs of sites that a convolution joins, tile by tile and tap by tap, as the kernels take them.
+
+    `arguments` are (output sites, taps, addresses of the arrays), `arrays` keeps those arrays alive.
+    """
+
+    arguments: tuple[int, int, int | None, int | None, int | None]
+    arrays: tuple[npt.NDArray[Any], ...] = ()
+
+    @staticmethod
+    def of(table: Int32, library: Library) -> "Rules":
+        """Sort a table [outputs, taps] of input sites (-1: none)."""
+        outputs, taps = table.shape
+        starts = np.empty(-(-outputs // library.tile) * taps + 1, np.int32)
+        pairs = library.functions["count_rules"](table.ctypes.data, outputs, taps, starts.ctypes.data)
+        source, target = np.empty(pairs + 1, np.int32), np.empty(pairs + 1, np.uint8)
+        addresses = (starts.ctypes.data, source.ctypes.data, target.ctypes.data)
+        library.functions["fill_rules"](table.ctypes.data, outputs, taps, *addresses)
+        return Rules((outputs, taps, *addresses), (starts, source, target))
+
+    @staticmethod
+    def pointwise(sites: int) -> "Rules":
+        """Join every site with itself."""
+        return Rules((sites, 1, None, None, None))
+
+
+class CpuLevel:
+    """The rules of a level; those of convolutions from and to the level below are made when first asked for."""
+
+    def __init__(self, level: Level, library: Library) -> None:
+        self._level, self._library = level, library
+        self.rules: Mapping[int, Rules] = {size: Rules.of(table, library) for size, table in level.neighbours.items()}
+        self.family = 0 if level.family is None else level.family.ctypes.data
+        self.children = 0 if level.children is None else level.children.ctypes.data
+        self.sites, self.parents = len(level), 0 if level.children is None else len(level.children)
+
+    @functools.cached_property
+    def down(self) -> Rules:
+        """Join parents (outputs) with their children."""
+        assert self._level.children is not None
+        return Rules.of(self._level.children, self._library)
+
+    @functools.cached_property
+    def up(self) -> Rules:
+        """Join children (outputs) with their parents."""
+        assert self._level.family is not None
+        table = np.full((self.sites, 4), -1, np.int32)
+        table[np.arange(self.sites), self._level.family & 3] = self._level.family >> 2
+        return Rules.of(table, self._library)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a weight meets its sites: the rules of the way there and back, and where channels and taps lie in it."""
+
+    forward: Rules
+    backward: Rules
+    transposed: bool = False  # weight [I, O, taps] instead of [O, I, taps]
+    mirrored: bool = False  # the way back meets the taps in reverse order
+
+    def strides(self, weight: Tensor) -> tuple[int, int, int]:
+        """Steps between the taps, input channels and output channels of a contiguous weight."""
+        taps, rows = self.forward.arguments[1], weight.shape[1]
+        return (1, rows * taps, taps) if self.transposed else (1, taps, rows * taps)
+
+
+class CpuEngine:
+    """Calls the compiled kernels; see `engine.Engine` for its methods."""
+
+    name = "cpu"
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
+        """Sort the neighbours of all sites into rules."""
+        return place(tables, device, tuple(CpuLevel(level, self._library) for level in tables.levels))
+
+    def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve over the active neighbours."""
+        rules = sites.levels[level].rules[weight.shape[-1]]
+        return self._convolve(values, weight, bias, Plan(rules, rules, mirrored=True))
+
+    def pointwise(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with a 1×1 kernel."""
+        rules = Rules.pointwise(len(values))
+        return self._convolve(values, weight, bias, Plan(rules, rules))
+
+    def reduce(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve 2×2 with stride 2, one level down."""
+        links = sites.levels[level]
+        return self._convolve(values, weight, bias, Plan(links.down, links.up))
+
+    def expand(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve 2×2 transposed, one level up."""
+        links = sites.levels[level]
+        return self._convolve(values, weight, bias, Plan(links.up, links.down, transposed=True))
+
+    def pool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Take the maximum over active children, one level down."""
+        values, kernels = self._ready(values)
+        return _apply(_Pool, values, sites.levels[level], kernels)
+
+    def unpool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Copy to active children, one level up."""
+        values, kernels = self._ready(values)
+        return _apply(_Unpool, values, sites.levels[level], kernels)
+
+    def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
+        """Batch-normalize, add the shortcut, rectify."""
+        values, kernels = self._ready(values)
+        if shortcut is not None:
+            shortcut = shortcut.to(values.dtype).contiguous()
+        if norm is None:
+            return _apply(_Activation, values, shortcut, None, None, None, False, kernels)
+        if norm.weight.dtype != values.dtype:
+            raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
+        training = training and len(values) > 1
+        running = (norm.running_mean, norm.running_var)
+        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, kernels)
+
+    def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
+        values, kernels = self._ready(values)
+        weight = weight.to(values.dtype).contiguous()
+        bias = None if bias is None else bias.to(values.dtype)
+        return _apply(_Convolution, values, weight, bias, plan, kernels)
+
+    def _ready(self, values: Tensor) -> tuple[Tensor, dict[str, Function]]:
+        """Values as the kernels take them (16-bit floats as float32), and the kernels of their type."""
+        if values.dtype not in NAMES:
+            values = values.float()
+        return values.contiguous(), self._library.typed[NAMES[values.dtype]]
+
+
+def load(device: torch.device | None = None) -> CpuEngine | str:
+    """Return the engine, or why it does not work here."""
+    if device is not None and device.type != "cpu":
+        return "the cpu engine computes on a CPU, not on a GPU"
+    library = load_library()
+    return library if isinstance(library, str) else CpuEngine(library)
+
+
+def _apply(function: Any, *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)
+    return result
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+class _Convolution(torch.autograd.Function):
+    """Values [inputs sites, I], weight, bias, plan, kernels → [output sites, O]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, kernels: dict[str, Function]
+    ) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.plan, ctx.kernels, ctx.biased = plan, kernels, bias is not None
+        outputs = weight.shape[1 if plan.transposed else 0]
+        result = values.new_empty(plan.forward.arguments[0], outputs)
+        kernels["convolve"](
+            *plan.forward.arguments, values.data_ptr(), values.shape[1], weight.data_ptr(), *plan.strides(weight),
+            False, _address(bias), result.data_ptr(), outputs, torch.get_num_threads(),
+        )  # fmt: skip
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        values, weight = ctx.saved_tensors
+        plan, kernels, slope = ctx.plan, ctx.kernels, slope.contiguous()
+        inputs, outputs, threads = values.shape[1], slope.shape[1], torch.get_num_threads()
+        tap, row, column = plan.strides(weight)
+        by_values = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_values = torch.empty_like(values)
+            kernels["convolve"](
+                *plan.backward.arguments, slope.data_ptr(), outputs, weight.data_ptr(), tap, column, row,
+                plan.mirrored, None, by_values.data_ptr(), inputs, threads,
+            )  # fmt: skip
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            by_weight = torch.empty_like(weight)
+            by_bias = slope.new_empty(outputs) if ctx.biased else None
+            kernels["correlate"](
+                *plan.forward.arguments, values.data_ptr(), inputs, slope.data_ptr(), outputs, by_weight.data_ptr(),
+                tap, row, column, _address(by_bias), threads,
+            )  # fmt: skip
+        return by_values, by_weight, by_bias, None, None
+
+
+class _Activation(torch.autograd.Function):
+    """Values and shortcut [S, C], weight and bias [C] or None, running statistics → [S, C]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        shortcut: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running: tuple[Tensor, Tensor] | None,
+        training: bool,
+        kernels: dict[str, Function],
+    ) -> Tensor:
+        result = torch.empty_like(values)
+        mean, inverse = values.new_empty(2, values.shape[1])
+        means, variances = (None, None) if running is None else running
+        kernels["activate"](
+            values.data_ptr(), _address(shortcut), _address(weight), _address(bias), _address(means),
+            _address(variances), MOMENTUM, EPSILON, training, mean.data_ptr(), inverse.data_ptr(), result.data_ptr(),
+            *values.shape, torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.save_for_backward(values, result, weight, mean, inverse)
+        ctx.training, ctx.kernels, ctx.added = training, kernels, shortcut is not None
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        values, result, weight, mean, inverse = ctx.saved_tensors
+        slope = slope.contiguous()
+        by_values, by_shortcut = torch.empty_like(values), torch.empty_like(values) if ctx.added else None
+        by_weight, by_bias = (None, None) if weight is None else (torch.empty_like(weight), torch.empty_like(weight))
+        ctx.kernels["activate_slopes"](
+            values.data_ptr(), result.data_ptr(), slope.data_ptr(), _address(weight), ctx.training, mean.data_ptr(),
+            inverse.data_ptr(), by_values.data_ptr(), _address(by_shortcut), _address(by_weight), _address(by_bias),
+            *values.shape, torch.get_num_threads(),
+        )  # fmt: skip
+        return by_values, by_shortcut, by_weight, by_bias, None, None, None
+
+
+class _Pool(torch.autograd.Function):
+    """Maximum over active children: [S, C] → [sites below, C]; of equal ones the first takes the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: dict[str, Function]) -> Tensor:
+        result = values.new_empty(links.parents, values.shape[1])
+        slot = torch.empty(result.shape, dtype=torch.uint8)
+        kernels["pool"](
+            values.data_ptr(), links.children, *result.shape, result.data_ptr(), slot.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.save_for_backward(slot)
+        ctx.links, ctx.kernels = links, kernels
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (slot,) = ctx.saved_tensors
+        slope, links = slope.contiguous(), ctx.links
+        result = slope.new_empty(links.sites, slope.shape[1])
+        ctx.kernels["pool_slopes"](
+            slope.data_ptr(), slot.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads()
+        )
+        return result, None, None
+
+
+class _Unpool(torch.autograd.Function):
+    """Copy to active children: [sites below, C] → [S, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: dict[str, Function]) -> Tensor:
+        result = values.new_empty(links.sites, values.shape[1])
+        kernels["unpool"](values.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads())
+        ctx.links, ctx.kernels = links, kernels
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        slope, links = slope.contiguous(), ctx.links
+        result = slope.new_empty(links.parents, slope.shape[1])
+        ctx.kernels["unpool_slopes"](
+            slope.data_ptr(), links.children, *result.shape, result.data_ptr(), torch.get_num_threads()
+        )
+        return result, None, None

@@ -1,0 +1,99 @@
+"""What a sparse engine computes, and the values that it computes on.
+
+An engine sees the site sets of a batch once (`prepare`) and then convolves, pools and normalizes values on
+them. Every operation takes part in automatic differentiation.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from cosmictagger.models.parameters import Normalization
+from cosmictagger.models.sparse.sites import SiteTables
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sites:
+    """The site sets of a batch on the device, in the form that an engine wants."""
+
+    images: int
+    planes: int
+    image_plane: Tensor  # [S] at full resolution: image * planes + plane, int32
+    deepest_shape: tuple[int, int]
+    deepest_image_plane: Tensor  # [sites of the deepest level], int64
+    deepest_pixel: Tensor
+    levels: tuple[Any, ...]  # the engine's own, one for each level
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseFeatures:
+    """Values [S, C] at the sites of a level."""
+
+    values: Tensor
+    sites: Sites
+    level: int = 0
+
+    def with_values(self, values: Tensor) -> "SparseFeatures":
+        """Put other values at the same sites."""
+        return SparseFeatures(values, self.sites, self.level)
+
+
+class Engine(Protocol):
+    """Computes on values [S, C]; S is the number of active sites of `level`, weights are shaped as in `parameters`."""
+
+    @property
+    def name(self) -> str:
+        """Name for options, logs and results.json."""
+        ...
+
+    def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
+        """Bring the site sets of a batch to the device."""
+        ...
+
+    def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve over the active neighbours: weight [O, I, k, k], k odd; returns [S, O]."""
+        ...
+
+    def pointwise(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with a 1×1 kernel: weight [O, I, 1, 1]."""
+        ...
+
+    def reduce(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve 2×2 with stride 2 from `level` to the level below: weight [O, I, 2, 2]."""
+        ...
+
+    def expand(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
+        """Convolve 2×2 transposed, from the level below back to `level`: weight [I, O, 2, 2]."""
+        ...
+
+    def pool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Take the maximum over active children, from `level` to the level below."""
+        ...
+
+    def unpool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Copy to active children, from the level below to `level`."""
+        ...
+
+    def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
+        """Batch-normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
+
+        Of fewer than two sites no variance can be taken: those are normalized as in evaluation, also in
+        training, and leave the running statistics as they are.
+        """
+        ...
+
+
+def place(tables: SiteTables, device: torch.device, levels: tuple[Any, ...]) -> Sites:
+    """Make `Sites` of the tables and the engine's own levels."""
+    deepest = tables.levels[-1]
+    return Sites(
+        images=tables.images,
+        planes=tables.planes,
+        image_plane=torch.from_numpy(tables.levels[0].image_plane).to(device),
+        deepest_shape=deepest.shape,
+        deepest_image_plane=torch.from_numpy(deepest.image_plane).to(device, torch.int64),
+        deepest_pixel=torch.from_numpy(deepest.pixel).to(device, torch.int64),
+        levels=levels,
+    )

@@ -1,0 +1,76 @@
+"""The dense vocabulary of a sparse network's deepest level, with a convolution that suits small images on CPUs.
+
+Where the planes meet, images of some hundred pixels have hundreds of channels. oneDNN's convolutions reach a fifth
+of a CPU's speed there; a matrix product over unfolded images comes close to it, and in bfloat16 close to that of
+the matrix units.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from cosmictagger.models.dense.parts import Convolution
+from cosmictagger.models.dense.vocabulary import DenseVocabulary
+
+
+class MergedVocabulary(DenseVocabulary):
+    """A `DenseVocabulary` whose square convolutions unfold images on CPUs."""
+
+    def convolution(self, inputs: int, outputs: int, size: int, bias: bool) -> nn.Module:
+        """Make a convolution that keeps height and width."""
+        if self.layout.volumetric or size == 1:
+            return super().convolution(inputs, outputs, size, bias)
+        return UnfoldedConvolution(self.layout, inputs, outputs, self.layout.kernel(size), bias)
+
+
+class UnfoldedConvolution(Convolution):
+    """Convolution of odd size that keeps height and width: [N, I, H, W] → [N, O, H, W]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve."""
+        if features.device.type != "cpu":
+            return super().forward(features)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+        convolved: Tensor = _Convolution.apply(features.to(dtype), self.weight.to(dtype))  # type: ignore[no-untyped-call]
+        return convolved if self.bias is None else convolved + self.bias.to(dtype)[:, None, None]
+
+
+class _Convolution(torch.autograd.Function):
+    """Images [N, I, H, W], weight [O, I, k, k] → [N, O, H, W]; each image is unfolded again on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        return _convolve(images, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        images, weight = ctx.saved_tensors
+        by_images = by_weight = None
+        if ctx.needs_input_grad[0]:
+            by_images = _convolve(slope, weight.flip(2, 3).transpose(0, 1))
+        if ctx.needs_input_grad[1]:
+            by_weight = weight.new_zeros(len(weight), weight[0].numel())
+            for image, rows in zip(images, slope.flatten(2), strict=True):
+                by_weight.addmm_(rows, _unfold(image, weight.shape[-1]).t())
+            by_weight = by_weight.view(weight.shape)
+        return by_images, by_weight
+
+
+def _convolve(images: Tensor, weight: Tensor) -> Tensor:
+    flat = weight.reshape(len(weight), -1)
+    convolved = [flat @ _unfold(image, weight.shape[-1]) for image in images]
+    return torch.stack(convolved).view(len(images), len(weight), *images.shape[2:])
+
+
+def _unfold(image: Tensor, size: int) -> Tensor:
+    """[I, H, W] → the pixels under each tap [I × k × k, H × W], as F.unfold does in three times the time."""
+    reach = size // 2
+    padded = F.pad(image, (reach, reach, reach, reach)).contiguous()
+    channel, row, column = padded.stride()
+    taps = padded.as_strided((len(image), size, size, *image.shape[1:]), (channel, row, column, row, column))
+    return taps.reshape(len(image) * size * size, -1)

@@ -1,0 +1,1 @@
+"""Compiled kernels: a C++ source without dependencies, compiled at first use and called by ctypes."""

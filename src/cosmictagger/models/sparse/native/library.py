@@ -1,0 +1,68 @@
+"""The compiled kernels as Python functions on addresses; see kernels.cpp for what they do."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cosmictagger.models.sparse.native.compile import CompileError, compiled
+
+VERSION = 1
+
+POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
+RULES = [LONG, INT, POINTER, POINTER, POINTER]
+SHAPE = [LONG, INT, INT]  # sites, channels, threads
+TYPED: dict[str, list[Any]] = {
+    "convolve": [*RULES, POINTER, INT, POINTER, LONG, LONG, LONG, INT, POINTER, POINTER, INT, INT],
+    "correlate": [*RULES, POINTER, INT, POINTER, INT, POINTER, LONG, LONG, LONG, POINTER, INT],
+    "activate": [*[POINTER] * 6, DOUBLE, DOUBLE, INT, POINTER, POINTER, POINTER, *SHAPE],
+    "activate_slopes": [*[POINTER] * 4, INT, *[POINTER] * 6, *SHAPE],
+    "pool": [POINTER, POINTER, LONG, INT, POINTER, POINTER, INT],
+    "pool_slopes": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
+    "unpool": [POINTER, POINTER, LONG, INT, POINTER, INT],
+    "unpool_slopes": [POINTER, POINTER, LONG, INT, POINTER, INT],
+}
+UNTYPED: dict[str, tuple[list[Any], Any]] = {
+    "tile": ([], INT),
+    "count_rules": ([POINTER, LONG, INT, POINTER], LONG),
+    "fill_rules": ([POINTER, LONG, INT, POINTER, POINTER, POINTER], None),
+    "neighbours": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER], None),
+    "pool_sites": ([POINTER, POINTER, LONG, INT, POINTER, POINTER, POINTER, POINTER], LONG),
+}
+
+Function = Callable[..., Any]
+
+
+class Library:
+    """The functions of the shared library `path`; all release Python's global lock while they run."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        if library.ct_version() != VERSION:
+            raise CompileError(f"'{path}' is of another version")
+        self.typed: dict[str, dict[str, Function]] = {
+            dtype: {name: _bind(library, f"ct_{name}_{dtype}", types, None) for name, types in TYPED.items()}
+            for dtype in ("float32", "float64")
+        }
+        self.functions: dict[str, Function] = {
+            name: _bind(library, f"ct_{name}", types, result) for name, (types, result) in UNTYPED.items()
+        }
+        self.tile: int = self.functions["tile"]()
+
+
+@functools.cache
+def load() -> Library | str:
+    """Return the kernels, compiled where they have not been yet, or why they do not work here."""
+    try:
+        return Library(compiled())
+    except CompileError as error:
+        return str(error)
+    except OSError as error:
+        return f"its compiled kernels do not load ({error})"
+
+
+def _bind(library: ctypes.CDLL, name: str, types: list[Any], result: Any) -> Function:
+    function: Function = getattr(library, name)
+    function.argtypes, function.restype = types, result  # type: ignore[attr-defined]
+    return function

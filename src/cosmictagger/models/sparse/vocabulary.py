@@ -1,0 +1,107 @@
+"""The sparse vocabulary of the UResNet: the dense network, masked to the active pixels after each layer.
+
+Features are values at the sites of a level. Where the planes meet at the deepest level, values are written
+into small dense images, zero at pixels that are not active; the dense vocabulary takes over there, all pixels
+of the small images count, and only those of the active sites are taken back.
+"""
+
+import dataclasses
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from cosmictagger.models.parameters import Layout
+from cosmictagger.models.sparse import parts
+from cosmictagger.models.sparse.engine import Engine, SparseFeatures
+from cosmictagger.models.sparse.merged import MergedVocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseVocabulary:
+    """Makes the parts of a sparse UResNet; see `models.vocabulary.Vocabulary` for its methods."""
+
+    layout: Layout
+    engine: Engine
+
+    def enter(self, images: SparseFeatures) -> SparseFeatures:
+        """Take the charge of the active pixels [S, 1]."""
+        return images
+
+    def leave(self, features: SparseFeatures) -> Tensor:
+        """Features of one channel a class → logits of the active pixels [S, classes]."""
+        return features.values
+
+    def convolution(self, inputs: int, outputs: int, size: int, bias: bool) -> nn.Module:
+        """Make a submanifold convolution."""
+        return parts.Convolution(self.engine, self.layout, inputs, outputs, self.layout.kernel(size), bias)
+
+    def pointwise(self, inputs: int, outputs: int, bias: bool) -> nn.Module:
+        """Make a 1×1 convolution."""
+        return parts.Convolution(self.engine, self.layout, inputs, outputs, self.layout.point(), bias)
+
+    def reduction(self, inputs: int, outputs: int, bias: bool) -> nn.Module:
+        """Make a 2×2 convolution of stride 2."""
+        return parts.Reduction(self.engine, self.layout, inputs, outputs, self.layout.point(2), bias)
+
+    def expansion(self, inputs: int, outputs: int, bias: bool) -> nn.Module:
+        """Make a transposed 2×2 convolution of stride 2."""
+        return parts.Expansion(self.engine, self.layout, inputs, outputs, bias)
+
+    def activation(self, channels: int, normalize: bool) -> nn.Module:
+        """Make batch normalization (where asked for) and ReLU."""
+        return parts.Normalization(self.engine, self.layout, channels) if normalize else parts.Rectification()
+
+    def pool(self, features: SparseFeatures) -> SparseFeatures:
+        """Take the maximum over the active pixels of 2×2 blocks."""
+        sites, level = features.sites, features.level
+        return SparseFeatures(self.engine.pool(features.values, sites, level), sites, level + 1)
+
+    def unpool(self, features: SparseFeatures) -> SparseFeatures:
+        """Copy each site to the active pixels of its 2×2 block."""
+        sites, level = features.sites, features.level - 1
+        return SparseFeatures(self.engine.unpool(features.values, sites, level), sites, level)
+
+    def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
+        """Add two features."""
+        return first.with_values(first.values + second.values)
+
+    def concatenate(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
+        """Concatenate the channels."""
+        return first.with_values(torch.cat((first.values, second.values), dim=1))
+
+    @functools.cached_property
+    def merged(self) -> MergedVocabulary:
+        """The dense vocabulary of the deepest level when planes meet there."""
+        return MergedVocabulary(dataclasses.replace(self.layout, merged=True), channels_last=False)
+
+    @property
+    def merged_channels(self) -> int:
+        """Channels of merged features for each channel of a plane."""
+        return self.merged.merged_channels
+
+    def merge(self, features: SparseFeatures) -> Tensor:
+        """Write the values into dense images: [N, P × C, h, w] in 2D, [N × P, C, h, w] in 3D."""
+        sites = features.sites
+        height, width = sites.deepest_shape
+        values, rows = features.values, sites.images * sites.planes * height * width
+        dense = values.new_zeros(rows, values.shape[1]).index_copy(0, self._rows(features), values)
+        images = sites.images * sites.planes if self.layout.volumetric else sites.images
+        return dense.view(images, height, width, -1).permute(0, 3, 1, 2)
+
+    def split(self, merged: Tensor, like: SparseFeatures) -> SparseFeatures:
+        """Take the values of the active sites back out."""
+        planes = 1 if self.layout.volumetric else self.layout.nplanes
+        flat = merged.permute(0, 2, 3, 1).reshape(-1, merged.shape[1] // planes)
+        # Dense layers may compute in 16 bits under autocast; the sparse ones go on as they were.
+        return like.with_values(flat.index_select(0, self._rows(like)).to(like.values.dtype))
+
+    def _rows(self, features: SparseFeatures) -> Tensor:
+        """Number the row of every deepest site in images with the channels (and in 2D the planes) last."""
+        sites = features.sites
+        pixels = sites.deepest_shape[0] * sites.deepest_shape[1]
+        if self.layout.volumetric:
+            return sites.deepest_image_plane * pixels + sites.deepest_pixel
+        image = sites.deepest_image_plane // sites.planes
+        plane = sites.deepest_image_plane % sites.planes
+        return (image * pixels + sites.deepest_pixel) * sites.planes + plane

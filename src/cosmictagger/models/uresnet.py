@@ -1,0 +1,123 @@
+"""The UResNet: one recursion over the blocks of a vocabulary, dense or sparse."""
+
+import itertools
+
+from torch import Tensor, nn
+
+from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.models.blocks import Workshop
+from cosmictagger.models.vocabulary import Features, Vocabulary
+
+CLASSES = 3  # background, cosmic, neutrino
+
+
+class UResNet(nn.Module):
+    """A U-shaped network that gives every pixel a score for each class.
+
+    Level 0 is full resolution; each of the `network_depth` levels halves the image on the way down and
+    doubles it on the way up. What goes in and what comes out is the vocabulary's: the dense one takes
+    images [N, P, H, W] and returns logits [N, P, 3, H, W].
+
+    Parameter names, stable because checkpoints hold them (k: level, i: block)::
+
+        initial.{conv,norm}.*
+        levels.k.down.i.{conv,norm}.*        residual: levels.k.down.i.{conv1,norm1,conv2,norm2}.*
+        levels.k.downsample.{conv,norm}.*
+        levels.k.upsample.{conv,norm}.*
+        levels.k.connect.{conv,norm}.*       connections concat only
+        levels.k.up.i.{conv,norm}.*          residual: as in down
+        deepest.enter.{conv,norm}.*          with a bottleneck only; also deepest.leave
+        deepest.blocks.i.{conv,norm}.*       residual: as in down
+        final.i.{conv,norm}.*                residual: as in down
+        classify.*
+
+    A conv has a `weight` and a `bias`, a norm `weight`, `bias`, `running_mean` and `running_var`.
+    """
+
+    def __init__(self, config: NetworkConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        workshop = Workshop(vocabulary, config)
+        channels = channels_of_levels(config)
+        self.initial = workshop.block(1, channels[0], config.filter_size_initial)
+        self.levels = nn.ModuleList(
+            Level(config, workshop, here, below) for here, below in itertools.pairwise(channels)
+        )
+        self.deepest = Deepest(config, vocabulary, channels[-1])
+        self.final = workshop.stack(config.res_blocks_final, channels[0])
+        self.classify = vocabulary.pointwise(channels[0], CLASSES, bias=True)
+
+    def forward(self, images: Features) -> Tensor:
+        """Score every pixel: images [N, P, H, W] → logits [N, P, 3, H, W] (dense)."""
+        features = self._descend(self.initial(self.vocabulary.enter(images)), 0)
+        return self.vocabulary.leave(self.classify(self.final(features)))
+
+    def _descend(self, features: Features, depth: int) -> Features:
+        if depth == len(self.levels):
+            return self.deepest(features)
+        level = self.levels[depth]
+        assert isinstance(level, Level)
+        below, skipped = level.down_one(features)
+        return level.up_one(self._descend(below, depth + 1), skipped)
+
+
+class Level(nn.Module):
+    """One level: its blocks on the way down and on the way up, and the steps to and from the level below."""
+
+    def __init__(self, config: NetworkConfig, workshop: Workshop, channels: int, below: int) -> None:
+        super().__init__()
+        self.skip_before_down = config.connect_pre_res_blocks_down
+        self.join_before_up = config.connect_pre_res_blocks_up
+        self.down = workshop.stack(config.res_blocks_per_layer, channels)
+        self.downsample = workshop.downsample(channels, below)
+        self.upsample = workshop.upsample(below, channels)
+        self.connect = workshop.connection(channels)
+        self.up = workshop.stack(config.res_blocks_per_layer, channels)
+
+    def down_one(self, features: Features) -> tuple[Features, Features]:
+        """Features of this level → (features of the level below, features for the connection)."""
+        through = self.down(features)
+        return self.downsample(through), features if self.skip_before_down else through
+
+    def up_one(self, below: Features, skipped: Features) -> Features:
+        """Features of the level below, and of the connection → features of this level."""
+        features = self.upsample(below)
+        if self.join_before_up:
+            return self.up(self.connect(features, skipped))
+        return self.connect(self.up(features), skipped)
+
+
+class Deepest(nn.Module):
+    """The deepest level, where the planes meet unless `block_concat` keeps them apart.
+
+    2D: the channels of all planes together, through a 1×1 bottleneck if there is one. 3D: kernels that reach
+    across the planes, while the bottleneck stays within each plane.
+    """
+
+    def __init__(self, config: NetworkConfig, vocabulary: Vocabulary, channels: int) -> None:
+        super().__init__()
+        self.apart = config.block_concat
+        self.vocabulary = vocabulary
+        inner = vocabulary if self.apart else vocabulary.merged
+        workshop = Workshop(inner, config)
+        outside = channels if self.apart else channels * vocabulary.merged_channels
+        inside = outside if config.bottleneck_size < 0 else config.bottleneck_size
+        narrow = config.bottleneck_size >= 0
+        self.enter = workshop.pointwise(outside, inside) if narrow else nn.Identity()
+        self.blocks = workshop.stack(config.res_blocks_deepest_layer, inside, config.filter_size_deepest)
+        self.leave = workshop.pointwise(inside, outside) if narrow else nn.Identity()
+
+    def forward(self, features: Features) -> Features:
+        """Features of the deepest level → features of the deepest level."""
+        if self.apart:
+            return self.leave(self.blocks(self.enter(features)))
+        merged = self.leave(self.blocks(self.enter(self.vocabulary.merge(features))))
+        return self.vocabulary.split(merged, features)
+
+
+def channels_of_levels(config: NetworkConfig) -> list[int]:
+    """Channels of a plane at each level, from full resolution to the deepest: network_depth + 1 numbers."""
+    levels = range(config.network_depth + 1)
+    if config.growth_rate == "linear":
+        return [config.n_initial_filters * (level + 1) for level in levels]
+    return [config.n_initial_filters * 2**level for level in levels]

@@ -1,0 +1,205 @@
+"""The contract of every engine, in fp64: each operation forward and both gradients against dense operations."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cosmictagger.models.parameters import Layout, Normalization
+
+from .conftest import OCCUPANCIES, occupancy, tables_of
+
+# fp64: only the order of summation differs.
+EXACT = {"rtol": 1e-10, "atol": 1e-11}
+SIZES = (frozenset({3, 5}), frozenset({3}))
+CHANNELS = [(1, 8), (3, 5), (8, 8), (16, 24), (33, 17), (70, 3)]
+
+
+@pytest.fixture(params=OCCUPANCIES)
+def active(request):
+    return torch.from_numpy(occupancy(request.param))
+
+
+@pytest.fixture
+def sites(engine, active):
+    return engine.prepare(tables_of(active.numpy(), SIZES), torch.device("cpu"))
+
+
+def halved(active):
+    return (
+        F.max_pool2d(active.flatten(0, 1).double(), 2).view(*active.shape[:2], *(s // 2 for s in active.shape[2:])) > 0
+    )
+
+
+def dense(values, active):
+    """Values at the sites → [N × P, C, H, W], zero elsewhere."""
+    images = values.new_zeros(*active.shape, values.shape[1])
+    images = images.index_put(tuple(active.nonzero().t()), values)
+    return images.flatten(0, 1).permute(0, 3, 1, 2)
+
+
+def at_sites(images, active):
+    return images.permute(0, 2, 3, 1).reshape(*active.shape, -1)[active]
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+def compare(result, expected, inputs):
+    """The same values, and the same gradients of a random projection by every input."""
+    torch.testing.assert_close(result, expected, **EXACT)
+    slope = torch.randn(result.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+    # An input that nothing depends on (no sites) has a zero gradient.
+    expected_slopes = torch.autograd.grad(
+        (expected * slope).sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    for got, wanted in zip(torch.autograd.grad((result * slope).sum(), inputs), expected_slopes, strict=True):
+        torch.testing.assert_close(got, wanted, **EXACT)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize(("inputs", "outputs"), CHANNELS)
+def test_convolution(engine, active, sites, inputs, outputs, size, bias):
+    values, weight = random(int(active.sum()), inputs), random(outputs, inputs, size, size, seed=1)
+    offset = random(outputs, seed=2) if bias else None
+    result = (
+        engine.pointwise(values, weight, offset) if size == 1 else engine.convolve(values, weight, offset, sites, 0)
+    )
+    expected = at_sites(F.conv2d(dense(values, active), weight, offset, padding=size // 2), active)
+    compare(result, expected, [values, weight, offset][: 2 + bias])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("inputs", "outputs"), CHANNELS)
+def test_reduction(engine, active, sites, inputs, outputs, bias):
+    values, weight = random(int(active.sum()), inputs), random(outputs, inputs, 2, 2, seed=1)
+    offset = random(outputs, seed=2) if bias else None
+    expected = at_sites(F.conv2d(dense(values, active), weight, offset, stride=2), halved(active))
+    compare(engine.reduce(values, weight, offset, sites, 0), expected, [values, weight, offset][: 2 + bias])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("inputs", "outputs"), CHANNELS)
+def test_expansion(engine, active, sites, inputs, outputs, bias):
+    below = halved(active)
+    values, weight = random(int(below.sum()), inputs), random(inputs, outputs, 2, 2, seed=1)
+    offset = random(outputs, seed=2) if bias else None
+    expected = at_sites(F.conv_transpose2d(dense(values, below), weight, offset, stride=2), active)
+    compare(engine.expand(values, weight, offset, sites, 0), expected, [values, weight, offset][: 2 + bias])
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
+def test_pooling_of_rectified_values(engine, active, sites, channels):
+    raw = random(int(active.sum()), channels)
+    values = torch.relu(raw)
+    expected = at_sites(F.max_pool2d(dense(values, active), 2), halved(active))
+    compare(engine.pool(values, sites, 0), expected, [raw])
+
+
+def test_pooling_takes_active_children_alone(engine):
+    active = occupancy("single site")
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    assert engine.pool(torch.tensor([[-2.0, 3.0]]), sites, 0).tolist() == [[-2.0, 3.0]]
+
+
+def test_of_equal_children_the_first_takes_the_gradient(engine):
+    active = np.zeros((1, 1, 4, 4), bool)
+    active[0, 0, :2, :2] = True
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    values = torch.tensor([[1.0], [2.0], [2.0], [0.0]], requires_grad=True)
+    engine.pool(values, sites, 0).sum().backward()
+    assert values.grad.flatten().tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
+def test_unpooling(engine, active, sites, channels):
+    below = halved(active)
+    values = random(int(below.sum()), channels)
+    expected = at_sites(F.interpolate(dense(values, below), scale_factor=2.0), active)
+    compare(engine.unpool(values, sites, 0), expected, [values])
+
+
+def norm_of(channels):
+    norm = Normalization(Layout(nplanes=1, volumetric=False, shared=True), channels).double()
+    with torch.no_grad():
+        for seed, tensor in enumerate(norm.state_dict().values()):
+            tensor.copy_(
+                random(channels, seed=seed).exp() if tensor is norm.running_var else random(channels, seed=seed)
+            )
+        norm.running_var.abs_().add_(0.1)
+    return norm
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("with_shortcut", [True, False])
+@pytest.mark.parametrize(("sites_", "channels"), list(itertools.product([0, 1, 2, 3, 300], [1, 5, 16, 40])))
+def test_normalization(engine, sites_, channels, with_shortcut, training):
+    values, shortcut = random(sites_, channels), random(sites_, channels, seed=1) if with_shortcut else None
+    norm, reference = norm_of(channels), norm_of(channels)
+    result = engine.activate(values, shortcut, norm, training)
+    expected = F.batch_norm(
+        values,
+        reference.running_mean,
+        reference.running_var,
+        norm.weight,
+        norm.bias,
+        training=training and sites_ > 1,
+        eps=1e-4,
+    )
+    expected = torch.relu(expected if shortcut is None else expected + shortcut)
+    compare(result, expected, [values, norm.weight, norm.bias] + [shortcut] * with_shortcut)
+    torch.testing.assert_close(norm.running_mean, reference.running_mean, **EXACT)
+    torch.testing.assert_close(norm.running_var, reference.running_var, **EXACT)
+
+
+@pytest.mark.parametrize("with_shortcut", [True, False])
+def test_rectification_without_normalization(engine, with_shortcut):
+    values, shortcut = random(50, 5), random(50, 5, seed=1) if with_shortcut else None
+    expected = torch.relu(values if shortcut is None else values + shortcut)
+    compare(engine.activate(values, shortcut, None, True), expected, [values] + [shortcut] * with_shortcut)
+
+
+def test_float32_is_as_exact_as_it_can_be(engine):
+    active = torch.from_numpy(occupancy("random"))
+    sites = engine.prepare(tables_of(active.numpy(), SIZES), torch.device("cpu"))
+    values, weight = random(int(active.sum()), 16), random(24, 16, 3, 3, seed=1)
+    exact = engine.convolve(values, weight, None, sites, 0)
+    single = engine.convolve(values.float(), weight.float(), None, sites, 0)
+    assert single.dtype == torch.float32
+    # Sums of 144 products of order one, each rounded to 24 bits.
+    torch.testing.assert_close(single.double(), exact, rtol=1e-5, atol=1e-4)
+
+
+def test_values_that_are_not_contiguous(engine):
+    active = torch.from_numpy(occupancy("random"))
+    sites = engine.prepare(tables_of(active.numpy(), SIZES), torch.device("cpu"))
+    values, weight = random(16, int(active.sum())), random(3, 3, 24, 16, seed=1)
+    result = engine.convolve(values.t(), weight.permute(2, 3, 0, 1), None, sites, 0)
+    expected = engine.convolve(values.t().contiguous(), weight.permute(2, 3, 0, 1).contiguous(), None, sites, 0)
+    compare(result, expected, [values, weight])
+
+
+def test_results_do_not_depend_on_the_threads(engine):
+    if engine.name != "cpu":
+        pytest.skip("matrix products are PyTorch's own")
+    active = occupancy("random", shape=(64, 128))
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    values, weight, norm = random(int(active.sum()), 16), random(24, 16, 3, 3, seed=1), norm_of(24)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        result = engine.activate(engine.convolve(values, weight, None, sites, 0), None, norm, True)
+        results.append([result, *torch.autograd.grad(result.square().sum(), [values, weight, norm.weight])])
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+def test_a_normalization_of_another_type_is_refused(engine):
+    if engine.name != "cpu":
+        pytest.skip("PyTorch converts, or refuses by itself")
+    with pytest.raises(TypeError, match=r"float64 cannot take values of torch\.float32"):
+        engine.activate(torch.randn(4, 8), None, norm_of(8), True)
