@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """All ranks have agreed to end early, and do so by themselves."""

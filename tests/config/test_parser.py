@@ -23,7 +23,7 @@ downsample seed reader precision gradient_accumulation loss_balance_scheme lr_sc
 FIELD_SHORT = {
     "-i": "iterations", "-m": "compute_mode", "-d": "distributed", "-ld": "log_directory", "-cd": "checkpoint_directory",
     "-li": "logging_iteration", "-si": "summary_iteration", "-ci": "checkpoint_iteration", "-f": "file",
-    "-mb": "minibatch_size", "-lr": "learning_rate", "-rw": "regularize_weights", "-bl": "balance_loss",
+    "-mb": "minibatch_size", "-lr": "learning_rate", "-rw": "regularize_weights", "-bl": "balance_loss", "-o": "output",
 }  # fmt: skip
 FIELD_DEFAULTS = {
     "compute_mode": "CPU", "distributed": False, "log_directory": "./log", "checkpoint_directory": None,

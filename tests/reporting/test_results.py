@@ -52,8 +52,11 @@ def test_the_document_says_what_was_measured(results):
         "images": 8,
         "seconds": 4.0,
     }
-    assert document["timing"]["forward"] == {"count": 2, "mean": 1.5, "median": 1.5, "p95": 1.5, "total": 3.0}
-    assert document["timing"]["validation"] == {"count": 0, "mean": None, "median": None, "p95": None, "total": 0.0}
+    ranks = {"rank_minimum": 1.5, "rank_mean": 1.5}
+    forward = {"count": 2, "mean": 1.5, "median": 1.5, "p95": 1.5, "total": 3.0, **ranks}
+    assert document["timing"]["forward"] == forward
+    never = dict.fromkeys(("mean", "median", "p95", "rank_minimum", "rank_mean"))
+    assert document["timing"]["validation"] == {"count": 0, "total": 0.0, **never}
     assert document["config"]["data"]["minibatch_size"] == 2
     assert document["system"]["hosts"] == ["a"]
     assert document["metrics"]["train"]["mean"]["average"]["accuracy"] == 0.98

@@ -25,17 +25,27 @@ MODES: Mapping[str, Mode] = {
     "train": Mode(
         summary="train a network on larcv3 files",
         example="python bin/exec.py train --file events.h5 -i 500 -mb 2 --preset a21 --downsample 1",
-        sections=("run", "data", "network", "training", "inference"),
+        sections=("run", "data", "network", "training", "inference", "distribution", "simulation"),
     ),
     "iotest": Mode(
         summary="time reading alone, with the very loader that train uses",
         example="python bin/exec.py iotest --file events.h5 -i 200 -mb 16",
-        sections=("run", "data"),
+        sections=("run", "data", "distribution"),
     ),
     "inference": Mode(
         summary="tag all events of larcv3 files with a trained network",
         example="python bin/exec.py inference --file events.h5 --weights-location log/checkpoints",
-        sections=("run", "data", "network", "inference"),
+        sections=("run", "data", "network", "inference", "distribution"),
+    ),
+    "simulate": Mode(
+        summary="simulate events of a liquid-argon detector and write them as a larcv3 file",
+        example="python bin/exec.py simulate --events 1000 --seed 1 --output simulated.h5",
+        sections=("simulation", "run"),
+    ),
+    "report": Mode(
+        summary="make the report page of a log directory again, from the files in it",
+        example="python bin/exec.py report --log-directory runs/mine",
+        sections=("run",),
     ),
 }
 

@@ -35,6 +35,9 @@ class RunConfig:
     warmup_steps: int = option(2, "first steps left out of the timing, counted and reported", minimum=0)
     seed: int = option(0, "seed of parameters, shuffling and everything else that is random", minimum=0)
     deterministic: bool = option(False, "bit-equal repeats on the same machine, at some cost in speed")
+    sparse_engine: Literal["auto", "torch", "cpu", "spconv"] = option(
+        "auto", "what computes sparse networks; auto: the fastest that works here"
+    )
     inter_op_parallelism_threads: int | None = option(
         None, "threads that run operations side by side [PyTorch's choice]", minimum=1
     )
@@ -150,7 +153,13 @@ class TrainingConfig:
         "constant", "cosine: linear warm-up, then cosine decay to 1%"
     )
     lr_warmup_steps: int | None = option(
-        None, "steps of learning-rate warm-up [10% of --iterations; 30% for one-cycle]", minimum=0
+        None, "steps of learning-rate warm-up [cosine: 10% of --iterations, one-cycle: 30%, constant: 0]", minimum=0
+    )
+    lr_scaling: Literal["none", "linear", "sqrt"] = option(
+        "none", "multiply --learning-rate by (images in a step / --lr-base-images), or by its square root"
+    )
+    lr_base_images: int | None = option(
+        None, "images in a step that --learning-rate was chosen for; --lr-scaling needs it", minimum=1
     )
     gradient_accumulation: int = option(
         1, "micro-steps whose gradients are averaged into one step, of --minibatch-size images each", minimum=1
@@ -175,6 +184,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_section(self)
+        if self.lr_scaling != "none" and self.lr_base_images is None:
+            raise UserError(
+                f"--lr-scaling: {self.lr_scaling} needs --lr-base-images, the images in a step that "
+                "--learning-rate was chosen for."
+            )
         if self.model_half_precision and self.precision == "mixed":
             raise UserError(
                 "--model-half-precision: means --precision bfloat16 and contradicts --precision mixed; drop one."
@@ -198,6 +212,56 @@ class InferenceConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DistributionConfig:
+    """Distribution: how the ranks of a job (--distributed) share files, batches and gradients."""
+
+    distributed_mode: Literal["auto", "mpi", "horovod", "ddp"] = option(
+        "auto", "what averages the gradients; auto: ddp over NCCL on GPUs without CUDA-aware MPI, else mpi"
+    )
+    io_groups: int = option(
+        1,
+        "groups of ranks, each with one rank that reads and scatters; as many as ranks: each reads its own",
+        minimum=1,
+    )
+    compress_gradients: Literal["none", "bfloat16"] = option(
+        "none", "bfloat16: gradients travel in 16 bits and are summed in 32 (mpi) or 16 (ddp)"
+    )
+    bucket_size_mb: float = option(8.0, "gradients that travel together, in MB", above=0)
+    gpu_buffers: Literal["auto", "direct", "pinned"] = option(
+        "auto", "mpi on GPUs: hand gradients to a CUDA-aware MPI (direct), or copy them through host memory (pinned)"
+    )
+    sync_batch_norm: bool = option(False, "batch normalization over the images of all ranks, while training")
+    bind: Literal["auto", "none"] = option(
+        "auto", "auto: split a host's cores evenly between its ranks, unless the launcher has bound them"
+    )
+    stall_timeout: float = option(
+        600.0, "seconds that a rank waits for the others before it ends the job; 0: for ever", minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        check_section(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulationConfig:
+    """Simulation: larcv3 files of simulated events, and the images of --synthetic."""
+
+    events: int = option(100, "events to simulate", minimum=1)
+    output: str = option("simulated.h5", "larcv3 file to write", short="-o")
+    first_event: int = option(0, "number of the first event; event i of a seed is the same in every file", minimum=0)
+    workers: int | None = option(None, "processes that simulate [all cores this process may use]", minimum=1)
+    mix: tuple[float, float, float, float] = option(
+        (0.3, 0.3, 0.25, 0.15), "shares of ν_e CC, ν_μ CC, NC and cosmic-only events", minimum=0
+    )
+    detector: str | None = option(None, "YAML file of detector constants that differ from the SBND-like default")
+    truth_3d: bool = option(False, "write the true charge and label in space too (sparse3d)")
+    synthetic_events: int = option(64, "different images that --synthetic keeps in memory", minimum=1)
+
+    def __post_init__(self) -> None:
+        check_section(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that a run was asked for. `given` holds the keys that were asked for and not left at their default."""
 
@@ -206,4 +270,6 @@ class Config:
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     inference: InferenceConfig = InferenceConfig()
+    distribution: DistributionConfig = DistributionConfig()
+    simulation: SimulationConfig = SimulationConfig()
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)

@@ -1,7 +1,8 @@
 """From settings to a reader of events, and the layout of the images that it gives."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 from cosmictagger.config.sections import DataConfig
 from cosmictagger.data.events import EventReader, Product
@@ -12,7 +13,9 @@ from cosmictagger.errors import UserError
 NO_PRODUCER = "none"
 DEFAULT_DOWNSAMPLE = 1
 FULL_RESOLUTION_VOXELS, DOWNSAMPLED_VOXELS = 80000, 35000
-READERS = {"h5py": Hdf5Reader, "larcv": LarcvReader}
+READERS: Mapping[str, Callable[..., EventReader]] = {"h5py": Hdf5Reader, "larcv": LarcvReader}
+
+Source = Callable[[int], EventReader]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,10 +30,11 @@ class ImageLayout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A reader of events and the layout of its images."""
+    """A reader of events, the layout of its images, and whether they have labels."""
 
     reader: EventReader
     layout: ImageLayout
+    labelled: bool
 
 
 def open_dataset(config: DataConfig, files: Sequence[str]) -> Dataset:
@@ -39,14 +43,20 @@ def open_dataset(config: DataConfig, files: Sequence[str]) -> Dataset:
         raise UserError(
             "--file: no input; name one or several larcv3 files, such as --file events.h5 or --file 'run*.h5'."
         )
+    return open_source(config, functools.partial(_open, config, files), f"'{files[0]}'")
+
+
+def open_source(config: DataConfig, source: Source, name: str) -> Dataset:
+    """Make a data set of the reader that `source` gives for a number of halvings; `name` stands for it in errors."""
     downsample = config.downsample
     if downsample is None:
-        downsample = DEFAULT_DOWNSAMPLE if config.shape is None else _halvings(config, files, config.shape)
-    reader = _open(config, files, downsample)
+        downsample = DEFAULT_DOWNSAMPLE if config.shape is None else _halvings(source, config.shape, name)
+    reader = source(downsample)
     if config.shape not in (None, reader.shape):
         reader.close()
-        raise UserError(_wrong_shape(config.shape, reader.shape, files, downsample))
-    return Dataset(reader=reader, layout=_layout(config, reader.shape, downsample))
+        raise UserError(_wrong_shape(config.shape, reader.shape, name, downsample))
+    labelled = config.label_producer != NO_PRODUCER
+    return Dataset(reader=reader, layout=_layout(config, reader.shape, downsample), labelled=labelled)
 
 
 def without_missing_labels(config: DataConfig, files: Sequence[str]) -> DataConfig:
@@ -69,15 +79,15 @@ def _open(config: DataConfig, files: Sequence[str], downsample: int) -> EventRea
     )
 
 
-def _halvings(config: DataConfig, files: Sequence[str], wanted: tuple[int, int]) -> int:
-    """Find how often the images of the files must be halved to get the shape `wanted`."""
-    reader = _open(config, files, 0)
+def _halvings(source: Source, wanted: tuple[int, int], name: str) -> int:
+    """Find how often the images must be halved to get the shape `wanted`."""
+    reader = source(0)
     full = reader.shape
     reader.close()
     for halvings in range(9):
         if (wanted[0] << halvings, wanted[1] << halvings) == full:
             return halvings
-    raise UserError(_wrong_shape(wanted, full, files, 0))
+    raise UserError(_wrong_shape(wanted, full, name, 0))
 
 
 def _layout(config: DataConfig, shape: tuple[int, int], downsample: int) -> ImageLayout:
@@ -87,9 +97,9 @@ def _layout(config: DataConfig, shape: tuple[int, int], downsample: int) -> Imag
     return ImageLayout(planes=config.nplanes, shape=shape, downsample=downsample, max_voxels=max_voxels)
 
 
-def _wrong_shape(wanted: tuple[int, int] | None, found: tuple[int, int], files: Sequence[str], downsample: int) -> str:
+def _wrong_shape(wanted: tuple[int, int] | None, found: tuple[int, int], name: str, downsample: int) -> str:
     asked = " ".join(map(str, wanted or ()))
     return (
-        f"--shape: {asked} was asked for, but '{files[0]}' gives {found[0]} {found[1]} (ticks, wires) "
+        f"--shape: {asked} was asked for, but {name} gives {found[0]} {found[1]} (ticks, wires) "
         f"at --downsample {downsample}; drop --shape to take what the file gives."
     )

@@ -1,8 +1,7 @@
-"""What a run needs of the other ranks, and the strategy for a run of one."""
+"""What a run needs of the other ranks: the interfaces that serial and parallel strategies keep."""
 
-import platform
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +9,9 @@ import numpy.typing as npt
 import torch
 
 from cosmictagger.data.batch import Records
-from cosmictagger.data.loader import Loader
+from cosmictagger.data.loader import Loader, LoaderCounts
+from cosmictagger.data.open import Dataset
+from cosmictagger.data.sampler import Sampler
 
 Vector = npt.NDArray[np.float64]
 
@@ -45,6 +46,15 @@ class Communicator(Protocol):
     def any(self, flag: bool) -> bool:
         """Say whether the flag is set on any rank."""
 
+    def broadcast(self, values: npt.NDArray[Any]) -> None:
+        """Overwrite a contiguous array by that of rank 0."""
+
+    def broadcast_bytes(self, content: bytes | None) -> bytes:
+        """Return the content that rank 0 gives; the others give None."""
+
+    def gather(self, records: Records) -> Records | None:
+        """Put arrays of one length and type one behind the other, in the order of the ranks; None but on rank 0."""
+
 
 class GradientStrategy(Protocol):
     """How the gradients of a step are averaged over the ranks."""
@@ -60,11 +70,23 @@ class GradientStrategy(Protocol):
         """Wrap forward and backward of a micro-step; only the last one of a step communicates."""
 
     def finish(self) -> None:
-        """Return once the gradients of the module are averages over all ranks."""
+        """Return once the gradients of the module, and its buffers (running statistics), are averages over all ranks."""
 
 
 class Feed(Protocol):
     """The batches of this rank: its share of what an I/O root reads."""
+
+    @property
+    def counts(self) -> LoaderCounts:
+        """What this rank has read so far: nothing, where another one reads for it."""
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Memory of this rank's batch buffers, in bytes."""
+
+    @property
+    def scatter_seconds(self) -> float:
+        """Time that this rank has waited for scattered batches so far."""
 
     def __iter__(self) -> Iterator[tuple[int, Records]]:
         """Give (micro-step, records); records stay valid until the next are asked for."""
@@ -73,54 +95,14 @@ class Feed(Protocol):
         """End reading."""
 
 
-class SerialCommunicator:
-    """A run of one rank."""
+class DataStrategy(Protocol):
+    """Which ranks open files, and how batches get from them to the others."""
 
-    rank = 0
-    size = 1
-    library: str | None = None
+    def share(self, images: int) -> int:
+        """Return how many of the images of a step each rank gets; raise UserError where they differ."""
 
-    def hosts(self) -> list[str]:
-        """Name this host."""
-        return [platform.node()]
+    def open(self, opener: Callable[[], Dataset]) -> Dataset:
+        """Open the files where they are read; elsewhere the data set has a reader that knows its length alone."""
 
-    def sum(self, values: Vector) -> Vector:
-        """Return the values."""
-        return values
-
-    maximum = sum
-    minimum = sum
-
-    def any(self, flag: bool) -> bool:
-        """Return the flag."""
-        return flag
-
-
-class SerialGradients:
-    """Nothing to average."""
-
-    name = "serial"
-
-    def prepare(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Leave everything as it is."""
-
-    def micro_step(self, last: bool) -> AbstractContextManager[Any]:
-        """Do nothing around a micro-step."""
-        return nullcontext()
-
-    def finish(self) -> None:
-        """Return at once."""
-
-
-class SerialFeed:
-    """The whole of every batch that a loader fills."""
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def __iter__(self) -> Iterator[tuple[int, Records]]:
-        return iter(self._loader)
-
-    def close(self) -> None:
-        """End the reading threads."""
-        self._loader.close()
+    def feed(self, dataset: Dataset, sampler: Sampler, steps: range, make_loader: Callable[[Sampler], Loader]) -> Feed:
+        """Deliver this rank's share of the entries that `sampler` names for `steps`, padded to equal shares."""

@@ -1,66 +1,108 @@
 """Put the parts of a run together: the one place where settings become objects."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable
+from typing import Literal
 
-from cosmictagger.config.sections import DataConfig, NetworkConfig, TrainingConfig
+from cosmictagger.config.sections import Config, DataConfig, NetworkConfig
 from cosmictagger.data.events import EventReader
-from cosmictagger.data.loader import Loader, LoaderCounts
-from cosmictagger.data.open import Dataset, ImageLayout
+from cosmictagger.data.loader import Loader
+from cosmictagger.data.open import Dataset, ImageLayout, open_dataset, open_source
 from cosmictagger.data.sampler import Sampler, SerialSampler
+from cosmictagger.distributed.communicator import Feed
+from cosmictagger.distributed.connect import Distribution
+from cosmictagger.models.sparse.engine import Engine
+from cosmictagger.models.sparse.engines import choose_engine
+from cosmictagger.models.sparse.sites import kernel_sizes
 from cosmictagger.modes.resources import Resources
-from cosmictagger.reporting.clocks import ClockSummary, Throughput, wait_fraction
-from cosmictagger.reporting.results import InputOutput, Model
-from cosmictagger.training.batches import DenseUnpacker, Unpack
+from cosmictagger.reporting.results import Model
+from cosmictagger.simulate.files import make_simulation
+from cosmictagger.simulate.reader import SimulatedReader
+from cosmictagger.training.batches import DenseUnpacker, SparseUnpacker, Unpack
 from cosmictagger.training.precision import Precision
 
 
-def make_loader(config: DataConfig, dataset: Dataset, sampler: Sampler, steps: range) -> Loader:
-    """Make the loader that every mode reads with."""
-    return Loader(
-        dataset.reader,
-        sampler,
-        steps,
-        planes=dataset.layout.planes,
-        max_voxels=dataset.layout.max_voxels,
-        on_overflow=config.on_overflow,
-        threads=config.io_threads,
-        prefetch=config.prefetch,
+def open_input(config: Config) -> Dataset:
+    """Open the files of --file, or simulate the images of --synthetic, all of them now and into memory."""
+    if not config.data.synthetic:
+        return open_dataset(config.data, config.data.file)
+    dataset = open_source(config.data, functools.partial(_simulated, config), "the simulated detector")
+    for entry in range(len(dataset.reader)):
+        dataset.reader.read(entry)
+    return dataset
+
+
+def _simulated(config: Config, downsample: int) -> EventReader:
+    simulation = make_simulation(config.simulation, config.run.seed)
+    return SimulatedReader(
+        config.simulation.synthetic_events,
+        simulation.seed,
+        downsample=downsample,
+        detector=simulation.detector,
+        mix=simulation.mix,
+        first_event=config.simulation.first_event,
     )
 
 
-def make_serial_loader(config: DataConfig, dataset: Dataset, images_per_step: int, images: int = 0) -> Loader:
-    """Make a loader that gives every entry once, in order, or the first `images` of them."""
+def make_feed(distribution: Distribution, config: DataConfig, dataset: Dataset, sampler: Sampler, steps: range) -> Feed:
+    """Make the feed that every mode takes its batches from."""
+
+    def make_loader(sampler: Sampler) -> Loader:
+        return Loader(
+            dataset.reader,
+            sampler,
+            steps,
+            planes=dataset.layout.planes,
+            max_voxels=dataset.layout.max_voxels,
+            on_overflow=config.on_overflow,
+            threads=config.io_threads,
+            prefetch=config.prefetch,
+        )
+
+    return distribution.data.feed(dataset, sampler, steps, make_loader)
+
+
+def make_serial_feed(
+    distribution: Distribution, config: DataConfig, dataset: Dataset, images_per_step: int, images: int = 0
+) -> Feed:
+    """Make a feed that gives every entry once, in order, or the first `images` of them."""
     length = min(images, len(dataset.reader)) if images else len(dataset.reader)
     sampler = SerialSampler(length, images_per_step)
-    return make_loader(config, dataset, sampler, range(len(sampler)))
+    return make_feed(distribution, config, dataset, sampler, range(len(sampler)))
 
 
-def make_unpacker(layout: ImageLayout, resources: Resources, precision: Precision, training: TrainingConfig) -> Unpack:
+def make_engine(config: Config, resources: Resources, say: Callable[[str], None]) -> Engine | None:
+    """Make what computes a sparse network; None for a dense one."""
+    if not config.network.sparse:
+        return None
+    return choose_engine(config.run.sparse_engine, resources.device, say)
+
+
+def make_unpacker(
+    config: Config, layout: ImageLayout, resources: Resources, precision: Precision, engine: Engine | None
+) -> Unpack:
     """Make what turns records into the network's input."""
-    return DenseUnpacker(
+    if engine is None:
+        return DenseUnpacker(
+            shape=layout.shape,
+            device=resources.device,
+            dtype=precision.input_dtype,
+            model_dtype=precision.model_dtype,
+            transform=config.training.input_transform,
+        )
+    return SparseUnpacker(
         shape=layout.shape,
         device=resources.device,
         dtype=precision.input_dtype,
         model_dtype=precision.model_dtype,
-        transform=training.input_transform,
+        transform=config.training.input_transform,
+        engine=engine,
+        sizes=kernel_sizes(config.network),
     )
 
 
-def describe_model(config: NetworkConfig, parameters: int) -> Model:
+def describe_model(config: NetworkConfig, parameters: int, engine: Engine | None) -> Model:
     """Say what the network is."""
-    return Model(
-        preset=config.preset, kind="sparse" if config.sparse else "dense", engine="torch", parameters=parameters
-    )
-
-
-def reading(
-    reader: EventReader, counts: LoaderCounts, timing: Mapping[str, ClockSummary], throughput: Throughput
-) -> InputOutput:
-    """Say what was read and how long the steps waited for it."""
-    return InputOutput(
-        bytes_read=reader.bytes_read,
-        images_per_second=throughput.images_per_second,
-        wait_fraction=wait_fraction(timing),
-        truncated_pixels=counts.truncated_pixels,
-        unmatched_labels=reader.unmatched_labels,
-    )
+    kind: Literal["dense", "sparse"] = "dense" if engine is None else "sparse"
+    name = "torch" if engine is None else engine.name
+    return Model(preset=config.preset, kind=kind, engine=name, parameters=parameters)

@@ -4,15 +4,20 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cosmictagger.config.sections import Config, NetworkConfig
-from cosmictagger.data.batch import PADDING, unpack
+import numpy as np
+
+from cosmictagger.config.sections import Config, DataConfig, NetworkConfig
+from cosmictagger.data.batch import PADDING, Records, unpack
 from cosmictagger.data.events import Event, PlanePixels
-from cosmictagger.data.loader import Loader
-from cosmictagger.data.open import NO_PRODUCER, Dataset, open_dataset, without_missing_labels
+from cosmictagger.data.open import Dataset, open_dataset, without_missing_labels
+from cosmictagger.distributed.communicator import Feed
+from cosmictagger.distributed.connect import connect
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import image_rows
 from cosmictagger.models.build import build_network, parameter_count
-from cosmictagger.modes.build import describe_model, make_serial_loader, make_unpacker, reading
+from cosmictagger.modes.answers import answer_dtype, fill
+from cosmictagger.modes.build import describe_model, make_engine, make_serial_feed, make_unpacker
+from cosmictagger.modes.figures import gather_figures
 from cosmictagger.modes.predictions import PredictionWriter
 from cosmictagger.modes.session import Session, checkpoint_directory
 from cosmictagger.reporting.clocks import Clocks
@@ -27,12 +32,15 @@ from cosmictagger.training.precision import resolve_precision
 
 def run(config: Config) -> int:
     """Tag every event of the input and return the exit code."""
-    path = checkpoints.find(Path(config.inference.weights_location or checkpoint_directory(config)))
-    checkpoint = checkpoints.load(path)
-    config = _settle(config, checkpoint, path)
-    with Session("inference", config) as session:
-        session.console.info(f"Network: '{path}', after {checkpoint.step} steps")
-        Inference(session, checkpoint, path).run()
+    weights = Path(config.inference.weights_location or checkpoint_directory(config))
+    with connect(config) as distribution:
+        found = checkpoints.load_on_all(distribution.communicator, lambda: checkpoints.find(weights))
+        assert found is not None, "find raises where there is none"
+        path, checkpoint = found
+        config = _settle(config, checkpoint, path)
+        with Session("inference", config, distribution) as session:
+            session.console.info(f"Network: '{path}', after {checkpoint.step} steps")
+            Inference(session, checkpoint, path).run()
     return session.exit_code
 
 
@@ -42,32 +50,36 @@ class Inference:
     def __init__(self, session: Session, checkpoint: Checkpoint, path: Path) -> None:
         config = session.config
         self.session, self.config = session, config
-        data = without_missing_labels(config.data, config.data.file) if config.data.file else config.data
-        self.labelled = data.label_producer != NO_PRODUCER
-        self.dataset: Dataset = open_dataset(data, config.data.file)
+        self.dataset: Dataset = session.distribution.data.open(lambda: _open(config.data))
+        self.labelled = self.dataset.labelled
         layout = self.dataset.layout
         self.precision = resolve_precision(config.training, session.resources.device)
-        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format)
+        engine = make_engine(config, session.resources, session.console.info)
+        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, engine)
         checkpoints.load_parameters(network, checkpoint, path)
         self.network = self.precision.prepare(network).to(session.resources.device)
-        self.unpack = make_unpacker(layout, session.resources, self.precision, config.training)
+        self.unpack = make_unpacker(config, layout, session.resources, self.precision, engine)
         self.sums = MetricSums(layout.planes)
         self.loss = 0.0
-        session.findings.model = describe_model(config.network, parameter_count(network))
+        self._answers = np.zeros(0, answer_dtype(layout))  # of one batch, made once the first one is here
+        session.findings.model = describe_model(config.network, parameter_count(network), engine)
         session.findings.checkpoint = CheckpointResult(path=str(path), step=checkpoint.step)
 
     def run(self) -> None:
         """Tag all events and write what was found."""
         if not self.labelled:
             self.session.console.info("The input has no labels: predictions are written, metrics are not.")
-        loader = make_serial_loader(self.config.data, self.dataset, self.config.data.minibatch_size)
+        data = self.config.data
+        feed = make_serial_feed(self.session.distribution, data, self.dataset, data.minibatch_size)
         steps = -(-len(self.dataset.reader) // self.config.data.minibatch_size)
         # A short input is not refused: its predictions are what counts. At least one step is timed.
         clocks = Clocks(self.session.resources.synchronize, warmup_steps=min(self.config.run.warmup_steps, steps - 1))
-        output = self._writer()
-        with output:
-            self._tag_all(loader, clocks, output, steps)
-        self._summarize(loader, clocks)
+        if self.session.is_root:
+            with self._writer() as output:
+                self._tag_all(feed, clocks, output, steps)
+        else:
+            self._tag_all(feed, clocks, None, steps)
+        self._summarize(feed, clocks)
 
     def _writer(self) -> PredictionWriter:
         directory, chosen = self.session.log_directory, self.config.inference
@@ -83,55 +95,61 @@ class Inference:
             displays=chosen.displays,
         )
 
-    def _tag_all(self, loader: Loader, clocks: Clocks, output: PredictionWriter, steps: int) -> None:
+    def _tag_all(self, feed: Feed, clocks: Clocks, output: PredictionWriter | None, steps: int) -> None:
+        """Go through all entries; `output` is where rank 0 writes the answers of all ranks."""
         console, run = self.session.console, self.config.run
         console.begin_steps(0, steps)
         clocks.start()
-        feed = self.session.distribution.make_feed(loader)
-        for step, answer in enumerate(apply(self.network, feed, self.unpack, self.precision, clocks), start=1):
+        for step, evaluated in enumerate(apply(self.network, feed, self.unpack, self.precision, clocks), start=1):
+            with clocks.measure("communication"):
+                answers = self._gather(evaluated)
+            images, values = 0, {}
             with clocks.measure("logging"):
-                values = self._write_batch(answer, output)
-            clocks.end_step(int(answer.batch.valid.sum()))
+                if output is not None:
+                    answers = answers[answers["record"]["entry"] != PADDING]
+                    images, values = len(answers), self._write(answers, output)
+            clocks.end_step(images)
             if step % run.logging_iteration == 0 or step == steps:
-                console.step_line(step, values, int(answer.batch.valid.sum()) / clocks.last_step["step"])
-            if self.session.stopping:
-                raise KeyboardInterrupt
+                console.step_line(step, values, images / clocks.last_step["step"])
+            self.session.stop_here()
         console.end_steps()
 
-    def _write_batch(self, answer: Evaluated, output: PredictionWriter) -> dict[str, float]:
-        rows: list[dict[str, Any] | None] = [None] * len(answer.records)
+    def _gather(self, evaluated: Evaluated) -> Records:
+        """Bring the answers of all ranks together on rank 0, in the order of their entries."""
+        if len(self._answers) != len(evaluated.records):
+            self._answers = np.zeros(len(evaluated.records), answer_dtype(self.dataset.layout))
+        fill(self._answers, evaluated, balance_scheme(self.config.training) if self.labelled else None)
+        gathered = self.session.distribution.communicator.gather(self._answers)
+        return self._answers if gathered is None else gathered
+
+    def _write(self, answers: Records, output: PredictionWriter) -> dict[str, float]:
+        rows: list[dict[str, Any] | None] = [None] * len(answers)
         if self.labelled:
-            confusion = answer.batch.confusion(answer.logits)
-            self.sums.add(confusion, answer.batch.valid)
-            loss = answer.batch.loss(answer.logits, balance_scheme(self.config.training), normalizer=1.0)
-            self.loss += float(loss)
-            rows = list(image_rows(confusion.cpu().numpy()))
-        for image, row in enumerate(rows):
-            if answer.records["entry"][image] == PADDING:
-                continue
-            event = self._event(answer, image)
-            scores = [
-                answer.batch.scores(answer.logits, image, number, plane.index)
-                for number, plane in enumerate(event.planes)
-            ]
-            output.write(event, scores, row)
+            self.sums.add(answers["confusion"])
+            self.loss += float(answers["loss"].sum())
+            rows = list(image_rows(answers["confusion"]))
+        for answer, row in zip(answers, rows, strict=True):
+            event = self._event(answer["record"])
+            output.write(event, [answer["scores"][n, : len(plane.index)] for n, plane in enumerate(event.planes)], row)
         return {name: rows[0][name] for name in ("cosmic_iou", "neutrino_iou")} if rows and rows[0] else {}
 
-    def _event(self, answer: Evaluated, image: int) -> Event:
-        event = unpack(answer.records[image], self.dataset.layout.shape)
+    def _event(self, record: Any) -> Event:
+        event = unpack(record, self.dataset.layout.shape)
         if self.labelled:
             return event
         planes = tuple(PlanePixels(plane.index, plane.value, None) for plane in event.planes)
         return dataclasses.replace(event, planes=planes)
 
-    def _summarize(self, loader: Loader, clocks: Clocks) -> None:
-        findings = self.session.findings
-        findings.timing, findings.throughput = clocks.summary(), clocks.throughput()
-        findings.io = reading(self.dataset.reader, loader.counts, findings.timing, findings.throughput)
-        if self.labelled:
+    def _summarize(self, feed: Feed, clocks: Clocks) -> None:
+        counts = gather_figures(self.session, clocks, self.dataset, feed)
+        if self.labelled and self.sums.images:
             group = MetricGroup.from_means(self.sums.means(), loss=self.loss / self.sums.images)
-            findings.metrics = Metrics(validation=group)
-        self.session.say_findings(loader.counts)
+            self.session.findings.metrics = Metrics(validation=group)
+        self.session.say_findings(counts)
+
+
+def _open(config: DataConfig) -> Dataset:
+    return open_dataset(without_missing_labels(config, config.file) if config.file else config, config.file)
 
 
 def _settle(config: Config, checkpoint: Checkpoint, path: Path) -> Config:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from cosmictagger.config.sections import RunConfig
+from cosmictagger.distributed.placement import Placement
 from cosmictagger.errors import UserError
-from cosmictagger.reporting.system import cpu_model, usable_cores
+from cosmictagger.reporting.system import cpu_model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,10 +35,10 @@ class Resources:
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
 
 
-def acquire(config: RunConfig, local_rank: int = 0, local_size: int = 1) -> Resources:
-    """Choose device and threads for one of `local_size` ranks on this host, and seed all random numbers."""
-    device = _device(config, local_rank)
-    threads = config.intra_op_parallelism_threads or max(1, usable_cores() // local_size)
+def acquire(config: RunConfig, placement: Placement) -> Resources:
+    """Choose device and threads for a rank, given its place on its host, and seed all random numbers."""
+    device = _device(config, placement.local_rank)
+    threads = config.intra_op_parallelism_threads or placement.cores
     torch.set_num_threads(threads)
     if config.inter_op_parallelism_threads and torch.get_num_interop_threads() != config.inter_op_parallelism_threads:
         torch.set_num_interop_threads(config.inter_op_parallelism_threads)

@@ -6,9 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import numpy as np
+
 from cosmictagger.config.sections import Config
 from cosmictagger.data.loader import LoaderCounts
-from cosmictagger.distributed.connect import Distribution, connect
+from cosmictagger.distributed.connect import Distribution
+from cosmictagger.errors import Interrupted
 from cosmictagger.modes.resources import Resources, acquire
 from cosmictagger.modes.signals import StopRequest
 from cosmictagger.reporting.clocks import ClockSummary, Throughput
@@ -46,21 +49,22 @@ class Findings:
 class Session:
     """Opens what every run needs and closes it in any case.
 
-    On entry: ranks, device and threads, the log directory with the resolved configuration. On exit: results.json
+    On entry: device and threads, the log directory with the resolved configuration. On exit: results.json
     with status completed, interrupted or failed, and the report page.
     """
 
-    def __init__(self, mode: Literal["train", "iotest", "inference"], config: Config) -> None:
+    def __init__(
+        self, mode: Literal["train", "iotest", "inference"], config: Config, distribution: Distribution
+    ) -> None:
         self.mode: Literal["train", "iotest", "inference"] = mode
-        self.config = config
+        self.config, self.distribution = config, distribution
         self.findings = Findings()
         self.stop = StopRequest()
         self._start = utc_now()
 
     def __enter__(self) -> Self:
-        self.distribution: Distribution = connect(self.config.run)
         self.console = Console(self.config.run.verbosity, is_root=self.is_root)
-        self.resources: Resources = acquire(self.config.run)
+        self.resources: Resources = acquire(self.config.run, self.distribution.placement)
         self.store = CheckpointStore(checkpoint_directory(self.config), self.config.run.keep_checkpoints)
         if self.is_root:
             self._prepare_directory()
@@ -72,15 +76,16 @@ class Session:
     ) -> None:
         self.stop.__exit__(kind, error, trace)
         try:
+            memory = self._memory(everywhere=error is None)
             if self.is_root:
-                self._write_results(*_status(self.stop, error))
+                self._write_results(*_status(self.stop, error), memory)
         finally:
             self.console.close()
 
     @property
     def is_root(self) -> bool:
         """Whether this rank writes files and speaks."""
-        return self.distribution.communicator.rank == 0
+        return self.distribution.is_root
 
     @property
     def log_directory(self) -> Path:
@@ -89,8 +94,13 @@ class Session:
 
     @property
     def stopping(self) -> bool:
-        """Whether any rank was asked to stop; all ranks must ask at the same time."""
-        return self.distribution.communicator.any(self.stop.signal is not None)
+        """Whether any rank was asked to stop; all ranks must ask at the same time, and then know of it alike."""
+        return self.stop.agree(self.distribution.communicator.maximum)
+
+    def stop_here(self) -> None:
+        """End the run on all ranks, if `stopping`, where what is half done is of no use."""
+        if self.stopping:
+            raise Interrupted
 
     @property
     def exit_code(self) -> int:
@@ -123,9 +133,17 @@ class Session:
         directory = prepare_log_directory(self.config, self.mode, has_checkpoint=has_checkpoint)
         self.console.open_log(directory)
         self.console.configuration(self.config)
-        self.console.info(self.resources.description)
+        self.console.info("\n".join((self.resources.description, *self.distribution.notes)))
 
-    def _write_results(self, status: Status, reason: str | None) -> None:
+    def _memory(self, *, everywhere: bool) -> Memory:
+        """Find the most memory that this rank has held, or any rank where all are here to say so."""
+        device = self.resources.peak_device_bytes()
+        used = np.array([peak_resident_bytes(), device or 0], np.float64)
+        if everywhere:
+            used = self.distribution.communicator.maximum(used)
+        return Memory(peak_resident_bytes=int(used[0]), device_bytes=None if device is None else int(used[1]))
+
+    def _write_results(self, status: Status, reason: str | None, memory: Memory) -> None:
         communicator = self.distribution.communicator
         results = Results(
             mode=self.mode,
@@ -140,8 +158,9 @@ class Session:
                 ranks=communicator.size,
                 hosts=self.distribution.hosts,
                 mpi=communicator.library,
+                gradients=self.distribution.gradients.name,
             ),
-            memory=Memory(peak_resident_bytes=peak_resident_bytes(), device_bytes=self.resources.peak_device_bytes()),
+            memory=memory,
             **{field.name: getattr(self.findings, field.name) for field in dataclasses.fields(self.findings)},
         )
         path = write_results(self.log_directory, results)

@@ -9,15 +9,25 @@ import numpy as np
 
 from cosmictagger.config.sections import Config
 from cosmictagger.data.batch import Records, unpack
-from cosmictagger.data.loader import LoaderCounts
 from cosmictagger.data.open import NO_PRODUCER, open_dataset
 from cosmictagger.data.sampler import ShuffledSampler
-from cosmictagger.distributed.communicator import Vector
+from cosmictagger.distributed.communicator import Feed, Vector
+from cosmictagger.distributed.connect import connect
+from cosmictagger.distributed.state import summing
 from cosmictagger.errors import UserError
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import METRICS
 from cosmictagger.models.build import build_network, parameter_count
-from cosmictagger.modes.build import describe_model, make_loader, make_serial_loader, make_unpacker, reading
+from cosmictagger.models.synchronized import synchronize
+from cosmictagger.modes.build import (
+    describe_model,
+    make_engine,
+    make_feed,
+    make_serial_feed,
+    make_unpacker,
+    open_input,
+)
+from cosmictagger.modes.figures import gather_figures
 from cosmictagger.modes.recorder import Recorder, due
 from cosmictagger.modes.session import Session, checkpoint_directory
 from cosmictagger.reporting.clocks import Clocks, require_timed_steps
@@ -26,13 +36,14 @@ from cosmictagger.reporting.log_directory import config_path, refuse_other_setti
 from cosmictagger.reporting.results import Checkpoint as CheckpointResult
 from cosmictagger.reporting.results import MetricGroup
 from cosmictagger.training import checkpoints
-from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
+from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_on_all
 from cosmictagger.training.evaluation import validate
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.optimizers import build_optimizer
 from cosmictagger.training.precision import resolve_precision
-from cosmictagger.training.schedules import learning_rate, set_learning_rate
+from cosmictagger.training.schedules import learning_rate, learning_rate_factor, set_learning_rate
 from cosmictagger.training.step import StepOutcome, TrainStep
+from cosmictagger.training.streams import seed_step
 
 # The training metrics of results.json are means over the images of this many logged steps, up to the last one.
 LAST_STEPS = 10
@@ -43,11 +54,13 @@ def run(config: Config) -> int:
     require_timed_steps(config.run.iterations, config.run.warmup_steps)
     if config.data.label_producer == NO_PRODUCER:
         raise UserError("--label-producer: training needs labels; name their producer instead of none.")
-    if _is_done(config):
-        return 0
-    with Session("train", config) as session:
-        training = Training(session)
-        training.run(training.first_step())
+    with connect(config) as distribution:
+        # Rank 0 looks at the directories: others may not see them.
+        if distribution.communicator.any(distribution.is_root and _is_done(config)):
+            return 0
+        with Session("train", config, distribution) as session:
+            training = Training(session)
+            training.run(training.first_step())
     return session.exit_code
 
 
@@ -57,14 +70,20 @@ class Training:
     def __init__(self, session: Session) -> None:
         config = session.config
         self.session, self.config = session, config
-        self.dataset = open_dataset(config.data, config.data.file)
-        self.validation = open_dataset(config.data, config.data.aux_file) if config.data.aux_file else None
+        data = session.distribution.data
+        data.share(config.data.minibatch_size)
+        self.dataset = data.open(lambda: open_input(config))
+        aux_file = config.data.aux_file
+        self.validation = data.open(lambda: open_dataset(config.data, aux_file)) if aux_file else None
         layout = self.dataset.layout
         self.precision = resolve_precision(config.training, session.resources.device)
-        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format)
+        self.engine = make_engine(config, session.resources, session.console.info)
+        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, self.engine)
         self.network = self.precision.prepare(network).to(session.resources.device)
+        if config.distribution.sync_batch_norm:
+            synchronize(self.network, summing(session.distribution.communicator))
         self.optimizer = build_optimizer(self.network, config.training)
-        self.unpack = make_unpacker(layout, session.resources, self.precision, config.training)
+        self.unpack = make_unpacker(config, layout, session.resources, self.precision, self.engine)
         self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
         self.step = TrainStep(
             self.network,
@@ -85,15 +104,17 @@ class Training:
     def first_step(self) -> int:
         """Go on from the latest checkpoint, or start afresh; returns the number of steps that are done."""
         done = 0
-        latest = self.session.store.latest()
+        communicator = self.session.distribution.communicator
+        latest = load_on_all(communicator, self.session.store.latest if self.config.run.resume else lambda: None)
         weights = self.config.inference.weights_location
-        if self.config.run.resume and latest is not None:
-            done = self._restore(latest)
-            self.session.console.info(f"Resuming from '{latest}', after step {done} of {self.config.run.iterations}.")
-        elif weights is not None:
-            path = checkpoints.find(Path(weights))
-            self._load_network(path)
-            self.session.console.info(f"Starting with the parameters of '{path}'.")
+        if latest is not None:
+            done = self._restore(*latest)
+            self.session.console.info(
+                f"Resuming from '{latest[0]}', after step {done} of {self.config.run.iterations}."
+            )
+        elif weights is not None and (named := load_on_all(communicator, lambda: checkpoints.find(Path(weights)))):
+            self._load_network(*named)
+            self.session.console.info(f"Starting with the parameters of '{named[0]}'.")
         self.session.distribution.gradients.prepare(self.network, self.optimizer)
         return done
 
@@ -103,8 +124,7 @@ class Training:
         micro_steps = config.training.gradient_accumulation
         sampler = ShuffledSampler(len(self.dataset.reader), config.data.minibatch_size, config.run.seed)
         steps = range(done * micro_steps, config.run.iterations * micro_steps)
-        loader = make_loader(config.data, self.dataset, sampler, steps)
-        feed = session.distribution.make_feed(loader)
+        feed = make_feed(session.distribution, config.data, self.dataset, sampler, steps)
         if session.is_root:
             self.recorder = Recorder(session.console, session.log_directory, config.run, done)
         try:
@@ -113,18 +133,20 @@ class Training:
             feed.close()
             if self.recorder is not None:
                 self.recorder.close()
-        self._summarize(loader.counts)
+        self._summarize(feed)
 
     def _steps(self, done: int, feed: Iterator[tuple[int, Records]]) -> None:
         run, last = self.config.run, self.config.run.iterations
+        factor = learning_rate_factor(self._images_per_step, self.config.training)
         self.network.train()
         self.clocks.start()
         for step in range(done + 1, last + 1):
-            set_learning_rate(self.optimizer, learning_rate(step - 1, last, self.config.training))
+            set_learning_rate(self.optimizer, factor * learning_rate(step - 1, last, self.config.training))
+            seed_step(run.seed, self.session.distribution.communicator.rank, step)
             outcome = self.step(feed)
             with self.clocks.measure("logging"):
                 self._record(step, outcome)
-            self.clocks.end_step(self.config.data.minibatch_size * self.config.training.gradient_accumulation)
+            self.clocks.end_step(self._images_per_step)
             stopping = self.session.stopping
             if self.validation is not None and due(step, self.config.data.aux_iteration, last):
                 with self.clocks.measure("validation"):
@@ -150,8 +172,7 @@ class Training:
         loss, means = self._means(total)
         rate = {"learning_rate": self.optimizer.param_groups[0]["lr"]}
         seconds = self.clocks.last_step.get("step")
-        images = self.config.data.minibatch_size * self.config.training.gradient_accumulation
-        self.recorder.step(step, {"loss": loss, **means, **rate}, images / seconds if seconds else None)
+        self.recorder.step(step, {"loss": loss, **means, **rate}, self._images_per_step / seconds if seconds else None)
         if due(step, run.image_iteration, run.iterations):
             self._picture(step, outcome)
 
@@ -173,15 +194,15 @@ class Training:
     def _validate(self, step: int) -> None:
         assert self.validation is not None
         data = self.config.data
-        loader = make_serial_loader(
-            data, self.validation, data.aux_minibatch_size or data.minibatch_size, data.aux_images
-        )
+        distribution = self.session.distribution
         loss, sums = validate(
             self.network,
-            self.session.distribution.make_feed(loader),
+            make_serial_feed(
+                distribution, data, self.validation, data.aux_minibatch_size or data.minibatch_size, data.aux_images
+            ),
             self.unpack,
             self.precision,
-            self.session.distribution.communicator,
+            distribution.communicator,
             self.clocks,
             planes=self.validation.layout.planes,
             scheme=balance_scheme(self.config.training),
@@ -213,8 +234,8 @@ class Training:
         self.session.findings.checkpoint = CheckpointResult(path=str(path), step=step)
         self.session.console.detail(f"Checkpoint: {path}")
 
-    def _restore(self, path: Path) -> int:
-        checkpoint = self._load_network(path)
+    def _restore(self, path: Path, checkpoint: Checkpoint) -> int:
+        self._load_network(path, checkpoint)
         expected = self._sampler(checkpoint.step)
         if checkpoint.sampler != expected:
             names = ", ".join(
@@ -231,11 +252,13 @@ class Training:
         self._validated = checkpoint.metrics
         return checkpoint.step
 
-    def _load_network(self, path: Path) -> Checkpoint:
-        checkpoint = checkpoints.load(path)
+    def _load_network(self, path: Path, checkpoint: Checkpoint) -> None:
         checkpoints.check_network(checkpoint, self.config.network, self._inputs(), path)
         checkpoints.load_parameters(self.network, checkpoint, path)
-        return checkpoint
+
+    @property
+    def _images_per_step(self) -> int:
+        return self.config.data.minibatch_size * self.config.training.gradient_accumulation
 
     def _inputs(self) -> dict[str, object]:
         layout = self.dataset.layout
@@ -246,25 +269,23 @@ class Training:
         return {
             "step": step,
             "seed": self.config.run.seed,
-            "images_per_step": self.config.data.minibatch_size * self.config.training.gradient_accumulation,
+            "images_per_step": self._images_per_step,
             "events": len(self.dataset.reader),
         }
 
     def _describe(self) -> None:
         layout, parameters = self.dataset.layout, parameter_count(self.network)
-        model = describe_model(self.config.network, parameters)
+        model = describe_model(self.config.network, parameters, self.engine)
         self.session.findings.model = model
         self.session.console.info(
             f"Data: {len(self.dataset.reader)} events of {layout.planes} planes of {layout.shape[0]} × {layout.shape[1]} "
-            f"(ticks × wires)\nNetwork: {model.preset or 'custom'}, {model.kind}, {model.parameters:,} parameters"
+            f"(ticks × wires)\nNetwork: {model.preset or 'custom'}, {model.kind} (engine {model.engine}), "
+            f"{model.parameters:,} parameters"
         )
 
-    def _summarize(self, counts: LoaderCounts) -> None:
-        findings, communicator = self.session.findings, self.session.distribution.communicator
-        matrix = communicator.maximum(self.clocks.to_matrix())
-        findings.timing = self.clocks.summary(matrix)
-        findings.throughput = self.clocks.throughput(ranks=communicator.size, seconds=float(matrix[:, -1].sum()))
-        findings.io = reading(self.dataset.reader, counts, findings.timing, findings.throughput)
+    def _summarize(self, feed: Feed) -> None:
+        findings = self.session.findings
+        counts = gather_figures(self.session, self.clocks, self.dataset, feed)
         if self._recent:
             total = np.sum(self._recent, axis=0)
             sums = MetricSums.from_vector(total[:-1], self.dataset.layout.planes)

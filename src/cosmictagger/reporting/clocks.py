@@ -27,21 +27,26 @@ APART_CLOCKS = ("validation", "checkpoint")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClockSummary:
-    """One clock over all its records: seconds a record, and their sum; no records make everything but 0 None."""
+    """One clock over all its records: seconds a record, and their sum; no records make everything but 0 None.
+
+    `rank_minimum` and `rank_mean` are means of a record too: on the rank where it is smallest, and over all ranks.
+    """
 
     count: int
     mean: float | None
     median: float | None
     p95: float | None
     total: float
+    rank_minimum: float | None
+    rank_mean: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Throughput:
     """Images a second over the timed steps; `seconds` is their wall time, warm-up and pauses left out.
 
-    `slowest_over_mean` compares the slowest rank's own images/s with the mean of all ranks, where ranks were
-    timed one by one; None otherwise. The rates are None where no step was timed.
+    `slowest_over_mean` compares the slowest rank's own images/s, waits left out, with the mean of all ranks;
+    None for one rank. The rates are None where no step was timed.
     """
 
     images_per_second: float | None
@@ -147,10 +152,16 @@ class Clocks:
         """
         return np.array(self._records, dtype=np.float64).reshape(-1, len(MATRIX_COLUMNS))
 
-    def summary(self, matrix: npt.NDArray[np.float64] | None = None) -> dict[str, ClockSummary]:
-        """Summarize every clock; `matrix` stands in for `to_matrix`, after its reduction over ranks."""
+    def summary(
+        self, matrix: npt.NDArray[np.float64] | None = None, *, rank_totals: Sequence[npt.NDArray[np.float64]] = ()
+    ) -> dict[str, ClockSummary]:
+        """Summarize every clock; `matrix` stands in for `to_matrix`, after its reduction over ranks (maximum).
+
+        `rank_totals` are the sums of `to_matrix` over its steps: their minimum and their mean over ranks.
+        """
         rows = self.to_matrix() if matrix is None else matrix
-        columns = {name: summarize(rows[:, i]) for i, name in enumerate(MATRIX_COLUMNS)}
+        spread = np.array(rank_totals).T if len(rank_totals) else [()] * len(MATRIX_COLUMNS)
+        columns = {name: summarize(rows[:, i], spread[i]) for i, name in enumerate(MATRIX_COLUMNS)}
         return columns | {name: summarize(np.array(seconds)) for name, seconds in self._apart.items()}
 
     def throughput(
@@ -196,16 +207,20 @@ class Clocks:
             self._current[name] += own
 
 
-def summarize(seconds: npt.NDArray[np.float64]) -> ClockSummary:
-    """Summarize the records of one clock, float64 [records]."""
+def summarize(seconds: npt.NDArray[np.float64], rank_totals: Sequence[float] = ()) -> ClockSummary:
+    """Summarize the records of one clock, float64 [records]; `rank_totals` as minimum and mean over ranks."""
     if not len(seconds):
-        return ClockSummary(count=0, mean=None, median=None, p95=None, total=0.0)
+        return ClockSummary(count=0, mean=None, median=None, p95=None, total=0.0, rank_minimum=None, rank_mean=None)
+    mean = float(seconds.mean())
+    least, average = (float(total) / len(seconds) for total in rank_totals) if len(rank_totals) else (mean, mean)
     return ClockSummary(
         count=len(seconds),
-        mean=float(seconds.mean()),
+        mean=mean,
         median=float(np.median(seconds)),
         p95=float(np.percentile(seconds, 95)),
         total=float(seconds.sum()),
+        rank_minimum=least,
+        rank_mean=average,
     )
 
 

@@ -18,12 +18,21 @@ from cosmictagger.reporting.files import write_atomically
 # What may change between a training and its resumption: how long, how it is watched, what machine it runs on.
 FREE_OPTIONS = frozenset(
     {
-        *("iterations", "compute_mode", "distributed", "log_directory", "checkpoint_directory", "verbosity"),
+        *(
+            "iterations",
+            "compute_mode",
+            "sparse_engine",
+            "distributed",
+            "log_directory",
+            "checkpoint_directory",
+            "verbosity",
+        ),
         *("logging_iteration", "summary_iteration", "image_iteration", "checkpoint_iteration", "keep_checkpoints"),
         *("resume", "warmup_steps", "inter_op_parallelism_threads", "intra_op_parallelism_threads"),
         *("aux_file", "aux_iteration", "aux_minibatch_size", "aux_images"),
         *("reader", "io_threads", "prefetch", "io_verbosity", "aux_io_verbosity"),
         *("output_file", "output_producer", "displays"),
+        *("distributed_mode", "io_groups", "bucket_size_mb", "gpu_buffers", "bind", "stall_timeout"),
     }
 )
 SHOWN_DIFFERENCES = 4

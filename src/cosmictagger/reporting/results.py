@@ -33,13 +33,17 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InputOutput:
-    """Reading over all ranks: compressed bytes, images/s, the share (0 to 1) of step time spent waiting for data."""
+    """Reading over all ranks: compressed bytes, images/s, the share (0 to 1) of step time spent waiting for data.
+
+    `scatter_seconds` is the wait for batches sent by an I/O root, of the rank that waited longest.
+    """
 
     bytes_read: int
     images_per_second: float | None
     wait_fraction: float | None
     truncated_pixels: int = 0
     unmatched_labels: int = 0
+    scatter_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,10 @@ class Provenance:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class System:
-    """What it ran on. `cores` are those that the root's process may use, `memory_bytes` the root's node's."""
+    """What it ran on. `cores` are those that the root's process may use, `memory_bytes` the root's node's.
+
+    `gradients` names what averages them over the ranks.
+    """
 
     hosts: tuple[str, ...]
     ranks: int
@@ -48,6 +51,7 @@ class System:
     os: str
     python: str
     mpi: str | None
+    gradients: str
 
 
 def gather_provenance(*, seed: int, start: datetime, argv: Sequence[str] | None = None) -> Provenance:
@@ -66,7 +70,13 @@ def gather_provenance(*, seed: int, start: datetime, argv: Sequence[str] | None 
 
 
 def gather_system(
-    *, threads: int, device: str, ranks: int = 1, hosts: Sequence[str] | None = None, mpi: str | None = None
+    *,
+    threads: int,
+    device: str,
+    ranks: int = 1,
+    hosts: Sequence[str] | None = None,
+    mpi: str | None = None,
+    gradients: str = "serial",
 ) -> System:
     """Describe the machine; `hosts` are the names of all ranks' nodes (repeats are dropped), `mpi` names the library."""
     return System(
@@ -80,6 +90,7 @@ def gather_system(
         os=platform.platform(),
         python=platform.python_version(),
         mpi=mpi,
+        gradients=gradients,
     )
 
 

@@ -12,13 +12,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from cosmictagger.config.sections import SimulationConfig
 from cosmictagger.data.events import Product
 from cosmictagger.data.products import AnyProduct
 from cosmictagger.data.writer import LarcvWriter
 from cosmictagger.errors import UserError
 from cosmictagger.simulate.detector import Detector
 from cosmictagger.simulate.event import simulate_event
-from cosmictagger.simulate.neutrino import Mix
+from cosmictagger.simulate.neutrino import KINDS, Mix
 from cosmictagger.simulate.products import event_id, event_products
 from cosmictagger.simulate.response import Canvas
 
@@ -35,6 +36,13 @@ class Simulation:
     mix: Mix = dataclasses.field(default_factory=Mix)
     seed: int = 0
     truth3d: bool = False
+
+
+def make_simulation(config: SimulationConfig, seed: int) -> Simulation:
+    """Gather what determines the events that `config` asks for; raises UserError for a bad detector or mix."""
+    detector = Detector.from_yaml(config.detector) if config.detector else Detector()
+    mix = Mix(**dict(zip(KINDS, config.mix, strict=True)))
+    return Simulation(detector=detector, mix=mix, seed=seed, truth3d=config.truth_3d)
 
 
 def simulate_file(

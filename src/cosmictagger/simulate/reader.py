@@ -79,6 +79,10 @@ class SimulatedReader:
         """Give the neutrino and its daughters; none in cosmic-only events."""
         return self._entry(entry).particles
 
+    def describe(self, entry: int) -> str:
+        """Name an entry in a message."""
+        return f"simulated event {self._first + entry} of seed {self._seed}"
+
     def close(self) -> None:
         """Forget the events kept in memory."""
         if self._cache is not None:

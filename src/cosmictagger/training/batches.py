@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from cosmictagger.data.batch import PADDING, Records
-from cosmictagger.metrics.confusion import confusion, tag
-from cosmictagger.training.loss import Scheme, dense_loss
+from cosmictagger.metrics.confusion import confusion, sparse_confusion, tag
+from cosmictagger.models.sparse.engine import Engine, SparseFeatures
+from cosmictagger.models.sparse.sites import Sizes, build_sites
+from cosmictagger.training.loss import Scheme, dense_loss, sparse_loss
+
+Transform = Literal["none", "log"]
 
 # The charge at which the logarithm takes over: just above the noise (median 6 to 8), below tracks (40 to 70).
 CHARGE_SCALE = 10.0
@@ -75,7 +79,7 @@ class DenseUnpacker:
     device: torch.device
     dtype: torch.dtype
     model_dtype: torch.dtype
-    transform: Literal["none", "log"]
+    transform: Transform
 
     def __call__(self, records: Records) -> DenseBatch:
         """Unpack one batch."""
@@ -88,16 +92,13 @@ class DenseUnpacker:
         # Unused slots all go to one extra pixel behind the last image.
         spare = images * planes * pixels
         target = torch.where(index == PADDING, spare, index + plane * pixels).flatten()
-        values = self._send(self._transformed(records["value"][:, :, :used]), self.dtype)
+        values = self._send(_transformed(records["value"][:, :, :used], self.transform), self.dtype)
         labels = self._send(records["label"][:, :, :used])
         return DenseBatch(
             inputs=self._scatter(target, values, spare).view(images, planes, height, width).to(self.model_dtype),
             labels=self._scatter(target, labels, spare).view(images, planes, height, width),
             valid=torch.from_numpy(records["entry"] != PADDING),
         )
-
-    def _transformed(self, charge: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return np.log1p(charge / np.float32(CHARGE_SCALE)) if self.transform == "log" else charge
 
     def _send(self, values: npt.NDArray[np.generic], dtype: torch.dtype | None = None) -> Tensor:
         # A copy, even on the CPU: the records are filled again while the network computes.
@@ -106,3 +107,83 @@ class DenseUnpacker:
     def _scatter(self, target: Tensor, values: Tensor, spare: int) -> Tensor:
         plain = torch.zeros(spare + 1, dtype=values.dtype, device=self.device)
         return plain.index_copy_(0, target, values.flatten())[:spare]
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseBatch:
+    """The charge of the active pixels in the network's input type, and their labels [S] (uint8)."""
+
+    inputs: SparseFeatures
+    labels: Tensor
+    valid: Tensor
+    pixels: npt.NDArray[np.int32]  # [S], tick * width + wire
+    starts: npt.NDArray[np.int64]  # [N * P + 1], where each plane starts in them
+    shape: tuple[int, int]
+
+    def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
+        """Compute the loss over the active pixels."""
+        sites = self.inputs.sites
+        return sparse_loss(
+            logits,
+            self.labels,
+            sites.image_plane,
+            sites.images,
+            sites.planes,
+            scheme,
+            valid=self.valid,
+            normalizer=normalizer,
+        )
+
+    def confusion(self, logits: Tensor) -> Tensor:
+        """Count pixels by truth and prediction; those that are not active are background, and tagged so."""
+        sites = self.inputs.sites
+        pixels = self.shape[0] * self.shape[1]
+        return sparse_confusion(tag(logits), self.labels, sites.image_plane, sites.images, sites.planes, pixels)
+
+    def scores(self, logits: Tensor, image: int, plane: int, index: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """Take the softmax scores of the pixels `index` of a plane: background for sure where one is not active."""
+        start, end = self.starts[image * self.inputs.sites.planes + plane :][:2]
+        active = self.pixels[start:end]
+        chosen = torch.softmax(logits[start:end].float(), dim=1).cpu().numpy()
+        if np.array_equal(active, index):
+            return chosen
+        scores = np.zeros((len(index), chosen.shape[1]), np.float32)
+        scores[:, 0] = 1
+        where = np.searchsorted(active, index)
+        known = np.append(active, PADDING)[where] == index
+        scores[known] = chosen[where[known]]
+        return scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseUnpacker:
+    """Makes a SparseBatch of records; types as in `DenseUnpacker`, `sizes` as in `models.sparse.sites`."""
+
+    shape: tuple[int, int]
+    device: torch.device
+    dtype: torch.dtype
+    model_dtype: torch.dtype
+    transform: Transform
+    engine: Engine
+    sizes: Sizes
+
+    def __call__(self, records: Records) -> SparseBatch:
+        """Unpack one batch."""
+        counts = records["count"]
+        used = np.arange(int(counts.max(initial=0))) < counts[:, :, None]
+        index, value, label = (records[name][:, :, : used.shape[2]] for name in ("index", "value", "label"))
+        tables = build_sites(index, counts, self.shape, self.sizes)
+        charge = torch.from_numpy(_transformed(value[used], self.transform))
+        charge = charge.to(self.device, self.dtype).to(self.model_dtype)
+        return SparseBatch(
+            inputs=SparseFeatures(charge[:, None], self.engine.prepare(tables, self.device)),
+            labels=torch.from_numpy(label[used]).to(self.device),
+            valid=torch.from_numpy(records["entry"] != PADDING),
+            pixels=tables.levels[0].pixel,
+            starts=np.concatenate(([0], np.cumsum(counts.reshape(-1), dtype=np.int64))),
+            shape=self.shape,
+        )
+
+
+def _transformed(charge: npt.NDArray[np.float32], transform: Transform) -> npt.NDArray[np.float32]:
+    return np.log1p(charge / np.float32(CHARGE_SCALE)) if transform == "log" else charge

@@ -1,11 +1,12 @@
 """Checkpoints: what is saved, atomically, and the ways in which loading can fail, each said in one line."""
 
 import dataclasses
+import io
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from cosmictagger import __version__
 from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
 
 FORMAT = "cosmictagger-checkpoint"
@@ -112,7 +114,25 @@ def find(location: Path) -> Path:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU, or raise UserError: missing, no checkpoint, damaged, or of a newer format."""
-    document = _read(path)
+    return parse(_read(path), path)
+
+
+def load_on_all(communicator: Communicator, locate: Callable[[], Path | None]) -> tuple[Path, Checkpoint] | None:
+    """Read the checkpoint that rank 0 locates, and send it to all ranks: the others need not see the file.
+
+    Returns its path with it, or None where there is none. Raises as `load` does, on rank 0.
+    """
+    path = locate() if communicator.rank == 0 else None
+    name = communicator.broadcast_bytes(str(path or "").encode() if communicator.rank == 0 else None).decode()
+    if not name:
+        return None
+    content = communicator.broadcast_bytes(None if path is None else _read(path))
+    return Path(name), parse(content, Path(name))
+
+
+def parse(content: bytes, path: Path) -> Checkpoint:
+    """Turn the content of the file `path` into a checkpoint; raises as `load` does."""
+    document = _document(content, path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"checkpoint '{path}': this PyTorch file is not a checkpoint of this program.")
     version = document.get("format_version")
@@ -229,21 +249,24 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}")
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> bytes:
     if not path.is_file():
         raise UserError(f"checkpoint '{path}' is missing; check the path.")
     try:
-        with path.open("rb") as file:
-            archive = file.read(4) == b"PK\x03\x04"  # what every checkpoint begins with
-        if not archive:
-            raise UserError(f"'{path}' is not a checkpoint; name a file that a training run wrote.")
-        with zipfile.ZipFile(path) as content:
-            # PyTorch itself does not compare checksums: damaged numbers would go unnoticed.
-            damaged = content.testzip()
-        if damaged is None:
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"checkpoint '{path}' cannot be read: {error.strerror}.") from None
+
+
+def _document(content: bytes, path: Path) -> Any:
+    if not content.startswith(b"PK\x03\x04"):  # what every checkpoint begins with
+        raise UserError(f"'{path}' is not a checkpoint; name a file that a training run wrote.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # PyTorch itself does not compare checksums: damaged numbers would go unnoticed.
+            damaged = archive.testzip()
+        if damaged is None:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(f"checkpoint '{path}' holds more than numbers, or is no checkpoint; not loaded.") from None
     except (zipfile.BadZipFile, EOFError, RuntimeError):

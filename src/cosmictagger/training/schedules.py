@@ -20,6 +20,17 @@ def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
     return config.learning_rate * shape(min(step, total - 1), total, config.lr_warmup_steps)
 
 
+def learning_rate_factor(images_per_step: int, config: TrainingConfig) -> float:
+    """Return what a step of `images_per_step` images multiplies the learning rate by: --lr-scaling, made explicit.
+
+    ``linear`` keeps the change of the parameters over an epoch, ``sqrt`` the spread of that change.
+    """
+    if config.lr_scaling == "none" or config.lr_base_images is None:
+        return 1.0
+    ratio = images_per_step / config.lr_base_images
+    return ratio if config.lr_scaling == "linear" else math.sqrt(ratio)
+
+
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
     """Use `learning_rate` from the next step on."""
     for group in optimizer.param_groups:
