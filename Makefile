@@ -4,8 +4,8 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 # The size of `make train`: where it writes, how many events it simulates, how many steps it trains.
 RUN    ?= runs/first
-EVENTS ?= 200
-STEPS  ?= 300
+EVENTS ?= 400
+STEPS  ?= 600
 
 .PHONY: help install dev larcv horovod train test lint types unit clean
 
@@ -33,7 +33,7 @@ horovod: $(VENV)/.installed  ## build and install Horovod (cached; 8 minutes the
 train: install  ## train a small network and say where its results and pictures are
 	EVENTS=$(EVENTS) STEPS=$(STEPS) scripts/first_training.sh "$(PY)" "$(RUN)"
 
-test: dev larcv lint types unit  ## install all that the tests need, then lint, types and tests
+test: dev larcv horovod lint types unit  ## install all that the tests need, then lint, types and tests
 
 lint:
 	$(VENV)/bin/ruff check .

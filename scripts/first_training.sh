@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Simulate a small data set, train a small network on it, and tag events that it has not seen.
+# Simulate a small data set, train a small sparse network on it, and tag events that it has not seen.
 # Usage: scripts/first_training.sh PYTHON DIRECTORY     (EVENTS and STEPS in the environment change its size)
 set -euo pipefail
 python=$1 directory=$2
-events=${EVENTS:-200} steps=${STEPS:-300}
+events=${EVENTS:-400} steps=${STEPS:-600}
 exec_py="$(dirname "$0")/../bin/exec.py"
 data="$directory/data"
 sample="$(dirname "$0")/../../shared/data/sbnd_sample.h5"
@@ -15,14 +15,14 @@ mkdir -p "$data"
 simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
-run train --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 100 --aux-images 10 \
-    --iterations "$steps" --minibatch-size 2 --learning-rate 3e-3 --lr-schedule one-cycle --precision mixed \
-    --n-initial-filters 8 --no-residual --res-blocks-per-layer 1 --res-blocks-deepest-layer 2 --res-blocks-final 0 \
+run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 200 \
+    --iterations "$steps" --minibatch-size 4 --learning-rate 5e-3 --lr-schedule one-cycle --loss-balance-scheme none \
+    --n-initial-filters 8 --res-blocks-deepest-layer 2 --res-blocks-final 1 --bottleneck-size 64 --precision mixed \
     --logging-iteration 10 --log-directory "$directory/train"
 
 infer() {
-    run inference --file "$1" --weights-location "$directory/train" --log-directory "$2" --minibatch-size 2 \
-        --logging-iteration 10
+    run inference --file "$1" --weights-location "$directory/train" --log-directory "$2" --minibatch-size 4 \
+        --logging-iteration 5
 }
 infer "$data/validation.h5" "$directory/validation"
 if [ -e "$sample" ]; then

@@ -5,11 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.modes.conftest import SMALL, write_events
 
-from .launch import MPICH, PROJECT, Launcher, start
+from .launch import MPICH, PROJECT, Launcher, launchers, start
 
 TIME_LIMIT = 120  # seconds for a whole job on a busy machine
 MAIN = str(Path(__file__).with_name("rank_main.py"))
@@ -49,9 +50,9 @@ def end(process: "subprocess.Popen[str]", limit: float = TIME_LIMIT) -> tuple[in
     return process.returncode, out, err
 
 
-def run(ranks: int, *arguments: str, **environment: str) -> str:
+def run(ranks: int, *arguments: str, launcher: Launcher = MPICH) -> str:
     """Run the program on some ranks, which must go well; returns its stdout."""
-    code, out, err = end(launch(ranks, *arguments, **environment))
+    code, out, err = end(launch(ranks, *arguments, launcher=launcher))
     assert code == 0, f"{out}\n{err}"
     return out
 
@@ -67,10 +68,30 @@ def parameters(log: Path, step: int) -> dict[str, torch.Tensor]:
     return dict(torch.load(path, weights_only=True)["model"])
 
 
+def openmpi() -> Launcher:
+    """Return the launcher of Open MPI; skip the test where it is not installed."""
+    launcher = launchers()[1]
+    reason = launcher.missing()
+    if reason:
+        pytest.skip(reason)
+    return launcher
+
+
 def lines(log: Path, split: str) -> list[dict[str, Any]]:
     """Read metrics.jsonl."""
     every = [json.loads(line) for line in (log / "metrics.jsonl").read_text().splitlines()]
     return [line for line in every if line["split"] == split]
 
 
-__all__ = ["end", "launch", "launch_different", "lines", "parameters", "results", "run", "words", "write_events"]
+__all__ = [
+    "end",
+    "launch",
+    "launch_different",
+    "lines",
+    "openmpi",
+    "parameters",
+    "results",
+    "run",
+    "words",
+    "write_events",
+]

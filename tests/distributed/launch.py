@@ -38,7 +38,11 @@ class Launcher:
         own = {"OMP_NUM_THREADS": "1", "PATH": f"{self.mpirun.parent}{os.pathsep}{os.environ['PATH']}"}
         if self.library is not None:
             own |= {"MPI4PY_LIBMPI": str(self.library)}
-            own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "PRTE_MCA_prte_silence_shared_fs": "1"}
+            own |= {
+                "OMPI_ALLOW_RUN_AS_ROOT": "1",
+                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+                "PRTE_MCA_prte_silence_shared_fs": "1",
+            }
         return os.environ | own | more
 
 

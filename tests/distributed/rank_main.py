@@ -12,7 +12,7 @@ from pathlib import Path
 from cosmictagger.cli import main
 
 
-class Planned(RuntimeError):
+class PlannedError(RuntimeError):
     """The error that the test asked for."""
 
 
@@ -23,7 +23,7 @@ def fail_from_call(number: int, owner: type, method: str) -> None:
     def failing(*arguments, **options):
         calls.append(1)
         if len(calls) >= number:
-            raise Planned(f"planned failure in {method}")
+            raise PlannedError(f"planned failure in {method}")
         return original(*arguments, **options)
 
     setattr(owner, method, failing)
@@ -34,7 +34,7 @@ def fail_in_a_thread() -> None:
     from cosmictagger.training.step import TrainStep
 
     def fail() -> None:
-        raise Planned("planned failure in a thread")
+        raise PlannedError("planned failure in a thread")
 
     original, started = TrainStep.__call__, []
 

@@ -76,17 +76,19 @@ def main(module: str, result: str) -> None:
     job = Job(config)
     outcomes = {}
     for name, body in BODIES[module].items():
+        outcomes[name] = "not finished"
         try:
             body(job)
             outcomes[name] = PASSED
         except pytest.skip.Exception as skipped:
             outcomes[name] = f"skipped: {skipped}"
-        except BaseException:
-            outcomes[name] = f"on rank {job.communicator.rank} of {job.communicator.size}:\n{traceback.format_exc()}"
-            Path(result).write_text(json.dumps(outcomes))
-            sys.stderr.write(outcomes[name])
-            sys.stderr.flush()
-            job.communicator.comm.Abort(1)
+        finally:
+            if outcomes[name] == "not finished":
+                outcomes[name] = (
+                    f"on rank {job.communicator.rank} of {job.communicator.size}:\n{traceback.format_exc()}"
+                )
+                Path(result).write_text(json.dumps(outcomes))
+                job.communicator.comm.Abort(1)
     job.communicator.any(False)
     if job.communicator.rank == 0:
         Path(result).write_text(json.dumps(outcomes))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .jobs import end, launch, launch_different, lines, parameters, results, words, write_events
+from .jobs import end, launch, launch_different, lines, openmpi, parameters, results, words, write_events
 from .launch import MPICH
 
 pytestmark = pytest.mark.mpi
@@ -74,7 +74,15 @@ def test_a_rank_that_raises_ends_the_job_with_its_traceback(events, tmp_path, wh
     assert code != 0
     mine = [line for line in err.splitlines() if line.startswith(f"[rank {rank} on {os.uname().nodename}]")]
     assert "Traceback" in mine[0]
-    assert "Planned: planned failure" in mine[-1]
+    assert "PlannedError: planned failure" in mine[-1]
+
+
+def test_a_rank_that_raises_ends_a_job_of_open_mpi(events, tmp_path):
+    process = launch(2, *words("train", events, tmp_path, *FOREVER), launcher=openmpi(), RANK_FAILS="1 step")
+    code, _, err = end(process, START + SECONDS)
+    assert code != 0
+    assert f"[rank 1 on {os.uname().nodename}] Traceback" in err
+    assert "PlannedError: planned failure" in err
 
 
 def test_a_file_missing_on_one_rank(events, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from cosmictagger.config.sections import Config, DistributionConfig, NetworkConfig, RunConfig
+from cosmictagger.distributed.buckets import fill_buckets
 from cosmictagger.distributed.state import average_buffers, broadcast_state, summing
 from cosmictagger.models.build import build_network
 from cosmictagger.models.synchronized import synchronize
@@ -173,6 +174,36 @@ def test_sixteen_bits_cost_two_roundings(job):
                 # gloo rounds after each of its additions, too.
                 roundings = 1 if mode == "mpi" else job.communicator.size
                 assert (own - whole).abs().max() <= roundings * BFLOAT16_TOLERANCE * scale
+
+
+@on_ranks
+def test_the_second_message_of_a_bucket_waits_for_its_turn(job):
+    from cosmictagger.distributed.mpi_transport import Bfloat16Transport
+
+    class Noted:
+        """A communicator that notes when an allgather begins."""
+
+        def __init__(self, comm):
+            self.comm, self.begun = comm, []
+
+        def Iallgather(self, sent, received):  # noqa: N802 (as mpi4py has it)
+            self.begun.append(sent.size)
+            return self.comm.Iallgather(sent, received)
+
+    size = job.communicator.size
+    own = [torch.nn.Parameter(torch.zeros(length * size)) for length in (3, 5)]
+    buckets = fill_buckets(own, [0, 1], 1, 1.0)
+    transport = Bfloat16Transport(job.communicator.comm)
+    transport._second = second = Noted(transport._second)
+    sums = [transport.add_up(bucket) for bucket in buckets]
+    for bucket, transfer in zip(buckets, sums, strict=True):
+        bucket.flat.fill_(1.0)
+        assert next(transfer, "done") is None
+    assert second.begun == [], "starting a sum must not start its second message, however fast the first one was"
+    for transfer in sums:
+        job.patience.wait(lambda transfer=transfer: next(transfer, "done") == "done", "the test's sum")
+    assert second.begun == [3, 5]
+    assert [set(bucket.flat.tolist()) for bucket in buckets] == [{float(size)}] * 2
 
 
 def own_gradients(job) -> list[torch.Tensor]:

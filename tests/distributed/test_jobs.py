@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from .jobs import lines, parameters, results, run, words, write_events
+from .jobs import lines, openmpi, parameters, results, run, words, write_events
 
 pytestmark = pytest.mark.mpi
 
@@ -70,6 +70,13 @@ def test_strategies_train_alike(events, one_rank, tmp_path, mode):
     run(2, *words("train", events, log, *TRAIN, "--distributed-mode", mode, "--io-groups", 2))
     assert_same_training(log, one_rank)
     assert results(log)["system"]["gradients"] == mode
+
+
+def test_open_mpi_trains_alike(events, one_rank, tmp_path):
+    log = tmp_path / "log"
+    run(2, *words("train", events, log, *TRAIN), launcher=openmpi())
+    assert_same_training(log, one_rank)
+    assert "Open MPI" in results(log)["system"]["mpi"]
 
 
 def test_synchronized_batch_norm_trains_as_one_rank(events, tmp_path):

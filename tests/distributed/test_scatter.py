@@ -144,7 +144,9 @@ def test_roots_that_see_different_files_are_told_apart(job):
         pytest.skip("one rank has nobody to differ from")
     length = 5 + job.communicator.rank
     with pytest.raises(UserError, match="the I/O roots do not read the same files: events 5 on one host and"):
-        strategy(job, job.communicator.size).open(lambda: Dataset(reader=Numbered(length), layout=LAYOUT, labelled=True))
+        strategy(job, job.communicator.size).open(
+            lambda: Dataset(reader=Numbered(length), layout=LAYOUT, labelled=True)
+        )
 
 
 @on_ranks

@@ -40,11 +40,7 @@ def test_an_epoch_uses_every_entry_once_though_ranks_do_not_divide_the_file(rank
     events, images = 7, 12
     sampler = ShuffledSampler(events, images, seed=5)
     entries = np.concatenate(
-        [
-            ShareSampler(sampler, ranks, members).entries(step)
-            for step in range(7)
-            for members in groups(ranks, number)
-        ]
+        [ShareSampler(sampler, ranks, members).entries(step) for step in range(7) for members in groups(ranks, number)]
     )
     assert entries.reshape(-1, events).tolist() != [list(range(events))] * images
     for epoch in entries.reshape(-1, events):
@@ -68,5 +64,7 @@ def test_equal_share():
 
 @pytest.mark.parametrize(("images", "advice"), [(5, "take 4 or 6."), (1, "take 2."), (7, "take 6 or 8.")])
 def test_images_that_cannot_be_shared_equally(images, advice):
-    with pytest.raises(UserError, match=f"--minibatch-size: {images} images cannot be shared equally by 2 ranks; {advice}"):
+    with pytest.raises(
+        UserError, match=f"--minibatch-size: {images} images cannot be shared equally by 2 ranks; {advice}"
+    ):
         equal_share(images, 2)

@@ -22,7 +22,8 @@ class Transport(Protocol):
         """Sum `bucket.flat` over the ranks, in place.
 
         The sum begins with the first `next` and makes progress with each further one; the end of the iterator
-        says that it is complete. Only the oldest sum is asked to go on, so that all ranks take all steps in one order.
+        says that it is complete. Sums begin in one order on all ranks, and only the oldest is asked to go on: whatever
+        a transport does after its first ``yield`` has that order, too.
         """
 
 

@@ -41,6 +41,7 @@ class MpiTransport:
         host.copy_(bucket.flat, non_blocking=True)
         copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record()
+        yield  # even if it is complete: the allreduce is started in its turn
         while not copied.query():  # type: ignore[no-untyped-call]
             yield
         request = self._comm.Iallreduce(MPI.IN_PLACE, [host.numpy(), TYPES[host.dtype]])
@@ -70,6 +71,7 @@ class Bfloat16Transport:
         length = bucket.flat.numel()
         pieces.sent.view(-1)[:length] = bucket.flat.cpu()
         request = self._first.Ialltoall(_words(pieces.sent), _words(pieces.received))
+        yield  # even if it is complete: the second message is sent in its turn, after those of the buckets before
         while not request.Test():
             yield
         pieces.total[:] = pieces.received.float().sum(dim=0)

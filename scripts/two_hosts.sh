@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Two hosts on one machine: scripts/two_hosts.sh [--delay MS] COMMAND...
+#
+# COMMAND runs as an MPI job of two ranks, one on each of two emulated hosts: network and host-name namespaces, joined by
+# a link whose packets take MS milliseconds (1) each way. So whatever assumes one host breaks: shared memory,
+# loopback addresses, equal host names. Needs root (namespaces) and iproute2, and MPICH's mpirun in PATH.
+#
+#   sudo PATH="$PWD/.venv/bin:$PATH" scripts/two_hosts.sh python bin/exec.py train -d --file events.h5 -i 10 -mb 2
+set -euo pipefail
+
+die() {
+    printf 'two_hosts: %s\n' "$*" >&2
+    exit 1
+}
+
+delay=1
+if [[ ${1:-} == --delay ]]; then
+    delay=$2
+    shift 2
+fi
+[[ $# -gt 0 ]] || die "name a command, such as: python bin/exec.py train -d ..."
+for tool in ip unshare nsenter tc mpirun; do
+    command -v "$tool" >/dev/null || die "$tool is missing; install iproute2, util-linux and MPICH"
+done
+unshare --net --uts true 2>/dev/null || die "this machine forbids namespaces; run it as root, or on another one"
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/two-hosts.XXXXXX")
+keepers=()
+cleanup() {
+    for keeper in "${keepers[@]}"; do kill "$keeper" 2>/dev/null || true; done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# A host is a sleeping process that holds its namespaces open. /etc/hosts is its own, too: names must be found.
+start_host() {
+    unshare --net --uts --mount --propagation private bash -c \
+        'hostname "$1"; mount --bind "$2/hosts" /etc/hosts; : >"$2/$1.up"; exec sleep infinity' host "$1" "$work" &
+    keepers+=($!)
+    until [[ -e $work/$1.up ]]; do
+        kill -0 $! 2>/dev/null || die "host $1 cannot be set up"
+        sleep 0.05
+    done
+}
+
+printf '127.0.0.1 localhost\n10.77.0.1 emulated-a\n10.77.0.2 emulated-b\n' >"$work/hosts"
+start_host emulated-a
+start_host emulated-b
+ip link add name link-a netns "${keepers[0]}" type veth peer name link-b netns "${keepers[1]}"
+for number in 0 1; do
+    letter=$([[ $number == 0 ]] && echo a || echo b)
+    inside=(nsenter --target "${keepers[$number]}" --net)
+    "${inside[@]}" ip link set lo up
+    "${inside[@]}" ip address add "10.77.0.$((number + 1))/24" dev "link-$letter"
+    "${inside[@]}" ip link set "link-$letter" up
+    "${inside[@]}" tc qdisc add dev "link-$letter" root netem delay "${delay}ms" ||
+        printf 'two_hosts: the kernel cannot delay packets; the link is as fast as memory\n' >&2
+    printf '%s %s\n' "emulated-$letter" "${keepers[$number]}" >>"$work/keepers"
+done
+
+# What mpirun starts instead of ssh: the same command line within the namespaces of that host.
+cat >"$work/enter" <<EOF_ENTER
+#!/usr/bin/env bash
+while [[ \$1 == -* ]]; do shift; done
+keeper=\$(awk -v host="\$1" '\$1 == host { print \$2 }' "$work/keepers")
+shift
+exec nsenter --target "\$keeper" --net --uts --mount --wd="\$PWD" bash -c "\$*"
+EOF_ENTER
+chmod +x "$work/enter"
+
+nsenter --target "${keepers[0]}" --net --uts --mount --wd="$PWD" env FI_PROVIDER="${FI_PROVIDER:-tcp}" \
+    mpirun -launcher ssh -launcher-exec "$work/enter" -hosts emulated-a,emulated-b -n 2 -ppn 1 "$@"
