@@ -16,7 +16,7 @@ simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
 run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 200 \
-    --iterations "$steps" --minibatch-size 4 --learning-rate 5e-3 --lr-schedule one-cycle --loss-balance-scheme none \
+    --iterations "$steps" --minibatch-size 4 --learning-rate 5e-3 --lr-schedule one-cycle \
     --n-initial-filters 8 --res-blocks-deepest-layer 2 --res-blocks-final 1 --bottleneck-size 64 --precision mixed \
     --logging-iteration 10 --log-directory "$directory/train"
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from builders import SHAPE, slow_downsample
 
 from cosmictagger.data.downsample import downsampled_shape, group, match
 from cosmictagger.errors import UserError
+
+from .builders import SHAPE, slow_downsample
 
 TICKS, WIRES = SHAPE
 FILE_SHAPE = (WIRES, TICKS)  # files number pixels wire by wire

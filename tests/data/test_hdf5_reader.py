@@ -7,7 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from builders import (
+
+from cosmictagger.data.events import Event, EventId, Product
+from cosmictagger.data.hdf5_reader import Hdf5Reader
+from cosmictagger.data.layout import PARTICLE as PARTICLE_RECORD
+from cosmictagger.errors import UserError
+
+from .builders import (
     IMAGE,
     IMAGE_GROUP,
     LABEL,
@@ -21,11 +27,6 @@ from builders import (
     slow_downsample,
     write_file,
 )
-
-from cosmictagger.data.events import Event, EventId, Product
-from cosmictagger.data.hdf5_reader import Hdf5Reader
-from cosmictagger.data.layout import PARTICLE as PARTICLE_RECORD
-from cosmictagger.errors import UserError
 
 SBND = {"image_producer": "sbndwire", "label_producer": "sbnd_cosmicseg", "particle_producer": "sbndneutrino"}
 

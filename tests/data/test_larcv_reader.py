@@ -10,11 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from builders import IMAGE, IMAGE_GROUP, LABEL, LABEL_GROUP, PARTICLE, SHAPE, edit, plane, random_planes, write_file
 
 from cosmictagger.data.events import EventId, Product
 from cosmictagger.data.larcv_reader import LarcvReader, check_library, load_library
 from cosmictagger.errors import UserError
+
+from .builders import IMAGE, IMAGE_GROUP, LABEL, LABEL_GROUP, PARTICLE, SHAPE, edit, plane, random_planes, write_file
 
 TIMEOUT = 60  # seconds; a call into larcv after a failed one would never come back
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import IMAGE, IMAGE_GROUP, LABEL, PARTICLE, SHAPE, edit, plane, random_planes, write_file
 
 from cosmictagger.data.events import Event, EventId, EventReader, Product
 from cosmictagger.data.hdf5_reader import Hdf5Reader
@@ -23,6 +22,8 @@ from cosmictagger.data.products import (
     blank_particles,
 )
 from cosmictagger.data.writer import LarcvWriter
+
+from .builders import IMAGE, IMAGE_GROUP, LABEL, PARTICLE, SHAPE, edit, plane, random_planes, write_file
 
 pytestmark = pytest.mark.larcv
 larcv = pytest.importorskip("larcv", reason="the larcv library is not installed (make larcv)")

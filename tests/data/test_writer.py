@@ -8,13 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from builders import IMAGE, IMAGE_GROUP, SHAPE, plane, random_planes, write_file
 
 from cosmictagger.data import layout
 from cosmictagger.data.events import EventId, Product
 from cosmictagger.data.products import BBox2D, Cluster2D, Particles, Pixels, Sparse2D, Sparse3D, blank_particles
 from cosmictagger.data.writer import LarcvWriter
 from cosmictagger.errors import UserError
+
+from .builders import IMAGE, IMAGE_GROUP, SHAPE, plane, random_planes, write_file
 
 IMAGES = Product("sparse2d", IMAGE)
 MEBIBYTE = 1 << 20

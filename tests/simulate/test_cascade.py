@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from helpers import quanta
 
 from cosmictagger.simulate import medium
 from cosmictagger.simulate.cascade import ELECTRON, PHOTON, follow_quanta, no_quanta
 from cosmictagger.simulate.detector import Detector
+
+from .helpers import quanta
 
 WIDE = Detector(half_width=400.0, half_height=400.0, length=1000.0)  # nothing escapes
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from helpers import line
 
 from cosmictagger.data.events import BACKGROUND, COSMIC, NEUTRINO
 from cosmictagger.simulate.deposits import join
@@ -9,6 +8,8 @@ from cosmictagger.simulate.event import label_pixels
 from cosmictagger.simulate.neutrino import Particle
 from cosmictagger.simulate.products import vertex_pixel
 from cosmictagger.simulate.response import Canvas, drift, plane_charge
+
+from .helpers import line
 
 DETECTOR = Detector()
 LASTING = Detector(electron_lifetime=1e12)

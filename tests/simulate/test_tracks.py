@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from helpers import tracks
 
 from cosmictagger.simulate import medium
 from cosmictagger.simulate.cascade import ELECTRON, follow_quanta
 from cosmictagger.simulate.detector import Detector
 from cosmictagger.simulate.tracks import follow_tracks
+
+from .helpers import tracks
 
 DETECTOR = Detector()
 

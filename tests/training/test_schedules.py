@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from cosmictagger.config.sections import TrainingConfig
-from cosmictagger.training.schedules import learning_rate, set_learning_rate
+from cosmictagger.errors import UserError
+from cosmictagger.training.schedules import learning_rate, learning_rate_factor, set_learning_rate
 
 PEAK = 0.5
 
@@ -74,3 +75,16 @@ def test_set_learning_rate_reaches_every_group():
     optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)], lr=1.0)
     set_learning_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("rule", "images", "factor"), [("none", 64, 1.0), ("linear", 64, 16.0), ("sqrt", 64, 4.0), ("linear", 2, 0.5)]
+)
+def test_the_learning_rate_grows_with_the_step_as_the_rule_says(rule, images, factor):
+    config = TrainingConfig(lr_scaling=rule, lr_base_images=4)
+    assert learning_rate_factor(images, config) == factor
+
+
+def test_scaling_needs_to_know_what_the_learning_rate_was_chosen_for():
+    with pytest.raises(UserError, match="--lr-scaling: linear needs --lr-base-images"):
+        TrainingConfig(lr_scaling="linear")

@@ -101,11 +101,13 @@ class Inference:
         console.begin_steps(0, steps)
         clocks.start()
         for step, evaluated in enumerate(apply(self.network, feed, self.unpack, self.precision, clocks), start=1):
+            with clocks.measure("logging"):
+                own = self._answer(evaluated)
             with clocks.measure("communication"):
-                answers = self._gather(evaluated)
+                answers = self.session.distribution.communicator.gather(own)
             images, values = 0, {}
             with clocks.measure("logging"):
-                if output is not None:
+                if output is not None and answers is not None:
                     answers = answers[answers["record"]["entry"] != PADDING]
                     images, values = len(answers), self._write(answers, output)
             clocks.end_step(images)
@@ -114,13 +116,12 @@ class Inference:
             self.session.stop_here()
         console.end_steps()
 
-    def _gather(self, evaluated: Evaluated) -> Records:
-        """Bring the answers of all ranks together on rank 0, in the order of their entries."""
+    def _answer(self, evaluated: Evaluated) -> Records:
+        """Put the answers of this rank's images into records, which are used again for the next batch."""
         if len(self._answers) != len(evaluated.records):
             self._answers = np.zeros(len(evaluated.records), answer_dtype(self.dataset.layout))
         fill(self._answers, evaluated, balance_scheme(self.config.training) if self.labelled else None)
-        gathered = self.session.distribution.communicator.gather(self._answers)
-        return self._answers if gathered is None else gathered
+        return self._answers
 
     def _write(self, answers: Records, output: PredictionWriter) -> dict[str, float]:
         rows: list[dict[str, Any] | None] = [None] * len(answers)
