@@ -189,3 +189,31 @@ def test_larcv_reader_trains_alike(run, tmp_path):
     for reader in ("h5py", "larcv"):
         assert run("train", "-i", 4, "--reader", reader, log=tmp_path / reader) == 0
     assert difference(parameters(tmp_path / "h5py", 4), parameters(tmp_path / "larcv", 4)) == 0
+
+
+def test_a_training_stops_at_its_target_and_says_how_long_it_took(run, events_file, tmp_path, capsys):
+    words = ("train", "-i", 60, "-mb", 2, "-lr", 5e-3, "--aux-file", events_file, "--aux-iteration", 5)
+    assert run(*words, "--target-metric", "validation.accuracy", "--target", 0.5) == 0
+    found = results(tmp_path / "log")
+    target, validation = found["target"], found["metrics"]["validation"]
+    assert target["reached"]
+    assert target["best"] == validation["mean"]["average"]["accuracy"] >= 0.5
+    assert target["step"] == validation["step"] == found["checkpoint"]["step"] < 60
+    assert 0 < target["seconds"] < 600
+    assert f"after {target['step']} steps" in capsys.readouterr().out
+
+
+def test_a_target_out_of_reach_is_said(run, events_file, tmp_path, capsys):
+    words = ("train", "-i", 4, "-mb", 2, "--aux-file", events_file, "--aux-iteration", 2)
+    assert run(*words, "--target-metric", "validation.neutrino_iou", "--target", 1.0) == 0
+    target = results(tmp_path / "log")["target"]
+    assert (target["reached"], target["step"], target["seconds"]) == (False, None, None)
+    assert 0 <= target["best"] < 1
+    assert "target not reached" in capsys.readouterr().err
+
+
+def test_a_target_needs_a_value_and_a_file_to_validate_on(run, capsys):
+    assert run("train", "--target-metric", "validation.accuracy") == 2
+    assert "needs --target" in capsys.readouterr().err
+    assert run("train", "--target-metric", "validation.accuracy", "--target", 0.9) == 2
+    assert "--aux-file" in capsys.readouterr().err

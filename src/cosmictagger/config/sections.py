@@ -32,6 +32,18 @@ class RunConfig:
     checkpoint_iteration: int = option(100, "steps between checkpoints", short="-ci", minimum=1)
     keep_checkpoints: int = option(3, "checkpoints kept; older ones are deleted", minimum=1)
     resume: bool = option(True, "go on from the latest checkpoint of the checkpoint directory, if there is one")
+    target_metric: (
+        Literal[
+            "validation.accuracy",
+            "validation.non_background_accuracy",
+            "validation.neutrino_accuracy",
+            "validation.cosmic_iou",
+            "validation.neutrino_iou",
+            "validation.mean_iou",
+        ]
+        | None
+    ) = option(None, "stop after the validation in which this metric reaches --target, and say how long it took")
+    target: float | None = option(None, "value of --target-metric to train to", above=0, maximum=1)
     warmup_steps: int = option(2, "first steps left out of the timing, counted and reported", minimum=0)
     seed: int = option(0, "seed of parameters, shuffling and everything else that is random", minimum=0)
     deterministic: bool = option(False, "bit-equal repeats on the same machine, at some cost in speed")
@@ -47,6 +59,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_section(self)
+        if (self.target_metric is None) != (self.target is None):
+            raise UserError("--target-metric: needs --target, the value to reach, and the other way round.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
@@ -12,6 +13,9 @@ import numpy as np
 from cosmictagger.data.batch import PADDING, Records, allocate, clear, image_dtype, pack
 from cosmictagger.data.events import EventReader
 from cosmictagger.data.sampler import Sampler
+
+# Batches that stay valid: the one that is computed with, and the next one, which is being unpacked.
+IN_USE = 2
 
 
 @dataclasses.dataclass
@@ -32,7 +36,8 @@ class Loader:
     """Read the entries that a sampler names into reused buffers, `prefetch` batches ahead.
 
     Iterating gives (step, records), with records a structured array [images_per_step] of `image_dtype`. A
-    batch stays valid until the next one is asked for; its buffer is then filled again. Memory is taken
+    batch stays valid while the one after it is taken, until the second next is asked for; then its buffer is
+    filled again. Memory is taken
     once, at the start. An error in a thread is raised where the batch it spoilt would have been taken.
     """
 
@@ -52,8 +57,9 @@ class Loader:
         self._reader, self._sampler, self._steps = reader, sampler, steps
         self._on_overflow: Literal["error", "truncate"] = on_overflow
         dtype = image_dtype(planes, max_voxels)
-        # One more than are read ahead: the batch in use.
-        self._ring = [allocate(sampler.images_per_step, dtype) for _ in range(min(prefetch, max(len(steps), 1)) + 1)]
+        # Those that are read ahead, and those in use.
+        buffers = min(prefetch, max(len(steps), 1)) + IN_USE
+        self._ring = [allocate(sampler.images_per_step, dtype) for _ in range(buffers)]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
         self._counting = threading.Lock()
 
@@ -64,7 +70,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[int, Records]]:
         pending: list[tuple[int, Records, list[Future[None]]]] = []
-        free = list(self._ring)
+        free, in_use = list(self._ring), deque[Records]()
         upcoming = iter(self._steps)
         try:
             while True:
@@ -74,8 +80,10 @@ class Loader:
                     return
                 step, records, parts = pending.pop(0)
                 self._wait(parts)
+                in_use.append(records)
                 yield step, records
-                free.append(records)
+                if len(in_use) == IN_USE:
+                    free.append(in_use.popleft())
         finally:
             self.close()
 

@@ -89,7 +89,7 @@ class Feed(Protocol):
         """Time that this rank has waited for scattered batches so far."""
 
     def __iter__(self) -> Iterator[tuple[int, Records]]:
-        """Give (micro-step, records); records stay valid until the next are asked for."""
+        """Give (micro-step, records); records stay valid until the second next are asked for."""
 
     def close(self) -> None:
         """End reading."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from cosmictagger.data.batch import Records, allocate, image_dtype
-from cosmictagger.data.loader import Loader, LoaderCounts
+from cosmictagger.data.loader import IN_USE, Loader, LoaderCounts
 from cosmictagger.data.open import Dataset
 from cosmictagger.data.sampler import Sampler
 from cosmictagger.distributed.communicator import Feed
@@ -18,7 +18,7 @@ from cosmictagger.errors import UserError
 class ScatterFeed:
     """This rank's part of the batches that the first rank of its `group` reads.
 
-    While a batch is in use, the next one travels into the other of two buffers. A batch that is on its way when
+    While batches are in use, the next one travels into another buffer. A batch that is on its way when
     the feed is closed goes to `leave`, which sees to it that it arrives: MPI knows no other end of a collective.
     """
 
@@ -27,7 +27,7 @@ class ScatterFeed:
         loader: Loader | None,
         group: MpiCommunicator,
         steps: range,
-        parts: tuple[Records, Records],
+        parts: tuple[Records, ...],
         leave: Callable[[Callable[[], bool]], None],
     ) -> None:
         self._loader, self._group, self._steps, self._parts, self._leave = loader, group, steps, parts, leave
@@ -52,7 +52,7 @@ class ScatterFeed:
             self._finish(step)
             if number + 1 < len(self._steps):
                 self._start(batches, number + 1)
-            yield step, self._parts[number % 2]
+            yield step, self._parts[number % len(self._parts)]
 
     def close(self) -> None:
         """End reading."""
@@ -64,7 +64,7 @@ class ScatterFeed:
 
     def _start(self, batches: Iterator[tuple[int, Records]] | None, number: int) -> None:
         batch = None if batches is None else next(batches)[1]
-        self._arrived = self._group.start_scatter(batch, self._parts[number % 2])
+        self._arrived = self._group.start_scatter(batch, self._parts[number % len(self._parts)])
 
     def _finish(self, step: int) -> None:
         assert self._arrived is not None
@@ -102,7 +102,7 @@ class ScatteredData:
         if loader is not None and len(self._members) == 1:
             return SerialFeed(loader)
         dtype = image_dtype(dataset.layout.planes, dataset.layout.max_voxels)
-        parts = (allocate(shares.share, dtype), allocate(shares.share, dtype))
+        parts = tuple(allocate(shares.share, dtype) for _ in range(IN_USE + 1))
         return ScatterFeed(loader, self._group, steps, parts, self._on_their_way.append)
 
     def finish(self) -> None:

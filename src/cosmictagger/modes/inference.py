@@ -28,6 +28,7 @@ from cosmictagger.training.checkpoints import Checkpoint
 from cosmictagger.training.evaluation import Evaluated, apply
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import resolve_precision
+from cosmictagger.training.prefetch import best_unpacking
 
 
 def run(config: Config) -> int:
@@ -100,7 +101,9 @@ class Inference:
         console, run = self.session.console, self.config.run
         console.begin_steps(0, steps)
         clocks.start()
-        for step, evaluated in enumerate(apply(self.network, feed, self.unpack, self.precision, clocks), start=1):
+        unpacking = best_unpacking(self.session.resources.spare_core)
+        batches = apply(self.network, feed, self.unpack, unpacking, self.precision, clocks)
+        for step, evaluated in enumerate(batches, start=1):
             with clocks.measure("logging"):
                 own = self._answer(evaluated)
             with clocks.measure("communication"):

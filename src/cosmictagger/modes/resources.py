@@ -19,6 +19,12 @@ class Resources:
     device: torch.device
     device_name: str
     threads: int
+    cores: int  # that this rank may use
+
+    @property
+    def spare_core(self) -> bool:
+        """Whether a core is free for other things while the network computes."""
+        return self.device.type != "cpu" or self.threads < self.cores
 
     @property
     def description(self) -> str:
@@ -46,7 +52,7 @@ def acquire(config: RunConfig, placement: Placement) -> Resources:
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)
     random.seed(config.seed)
-    return Resources(device=device, device_name=_name(device), threads=threads)
+    return Resources(device=device, device_name=_name(device), threads=threads, cores=placement.cores)
 
 
 def _device(config: RunConfig, local_rank: int) -> torch.device:

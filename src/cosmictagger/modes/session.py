@@ -1,6 +1,7 @@
 """The frame of every run: console, log directory, ranks, and a results.json however the run ends."""
 
 import dataclasses
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from cosmictagger.reporting.results import (
     Model,
     Results,
     Status,
+    Target,
     write_results,
 )
 from cosmictagger.reporting.system import gather_provenance, gather_system, peak_resident_bytes, utc_now
@@ -44,6 +46,7 @@ class Findings:
     io: InputOutput | None = None
     metrics: Metrics = dataclasses.field(default_factory=Metrics)
     checkpoint: Checkpoint | None = None
+    target: Target | None = None
 
 
 class Session:
@@ -60,7 +63,7 @@ class Session:
         self.config, self.distribution = config, distribution
         self.findings = Findings()
         self.stop = StopRequest()
-        self._start = utc_now()
+        self._start, self._began = utc_now(), time.perf_counter()
 
     def __enter__(self) -> Self:
         self.console = Console(self.config.run.verbosity, is_root=self.is_root)
@@ -91,6 +94,11 @@ class Session:
     def log_directory(self) -> Path:
         """Where the results go."""
         return Path(self.config.run.log_directory)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far."""
+        return time.perf_counter() - self._began
 
     @property
     def stopping(self) -> bool:

@@ -1,5 +1,6 @@
 """Train a network: steps, validations, checkpoints, and the record of it all."""
 
+import contextlib
 import dataclasses
 from collections import deque
 from collections.abc import Iterator
@@ -34,13 +35,15 @@ from cosmictagger.reporting.clocks import Clocks, require_timed_steps
 from cosmictagger.reporting.console import Console
 from cosmictagger.reporting.log_directory import config_path, refuse_other_settings
 from cosmictagger.reporting.results import Checkpoint as CheckpointResult
-from cosmictagger.reporting.results import MetricGroup
+from cosmictagger.reporting.results import MetricGroup, Target
 from cosmictagger.training import checkpoints
+from cosmictagger.training.batches import Batch
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_on_all
 from cosmictagger.training.evaluation import validate
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.optimizers import build_optimizer
 from cosmictagger.training.precision import resolve_precision
+from cosmictagger.training.prefetch import best_unpacking
 from cosmictagger.training.schedules import learning_rate, learning_rate_factor, set_learning_rate
 from cosmictagger.training.step import StepOutcome, TrainStep
 from cosmictagger.training.streams import seed_step
@@ -54,6 +57,8 @@ def run(config: Config) -> int:
     require_timed_steps(config.run.iterations, config.run.warmup_steps)
     if config.data.label_producer == NO_PRODUCER:
         raise UserError("--label-producer: training needs labels; name their producer instead of none.")
+    if config.run.target_metric is not None and not config.data.aux_file:
+        raise UserError("--target-metric: is measured in validations; name their files with --aux-file.")
     with connect(config) as distribution:
         # Rank 0 looks at the directories: others may not see them.
         if distribution.communicator.any(distribution.is_root and _is_done(config)):
@@ -84,6 +89,7 @@ class Training:
             synchronize(self.network, summing(session.distribution.communicator))
         self.optimizer = build_optimizer(self.network, config.training)
         self.unpack = make_unpacker(config, layout, session.resources, self.precision, self.engine)
+        self.unpacking = best_unpacking(session.resources.spare_core)
         self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
         self.step = TrainStep(
             self.network,
@@ -92,7 +98,6 @@ class Training:
             precision=self.precision,
             scaler=self.precision.scaler(),
             gradients=session.distribution.gradients,
-            unpack=self.unpack,
             clocks=self.clocks,
         )
         self.recorder: Recorder | None = None
@@ -128,22 +133,24 @@ class Training:
         if session.is_root:
             self.recorder = Recorder(session.console, session.log_directory, config.run, done)
         try:
-            self._steps(done, iter(feed))
+            with contextlib.closing(self.unpacking(iter(feed), self.unpack, self.clocks)) as batches:
+                self._steps(done, batches)
         finally:
             feed.close()
             if self.recorder is not None:
                 self.recorder.close()
         self._summarize(feed)
 
-    def _steps(self, done: int, feed: Iterator[tuple[int, Records]]) -> None:
+    def _steps(self, done: int, batches: Iterator[tuple[Records, Batch]]) -> None:
         run, last = self.config.run, self.config.run.iterations
         factor = learning_rate_factor(self._images_per_step, self.config.training)
         self.network.train()
         self.clocks.start()
+        reached = False
         for step in range(done + 1, last + 1):
             set_learning_rate(self.optimizer, factor * learning_rate(step - 1, last, self.config.training))
             seed_step(run.seed, self.session.distribution.communicator.rank, step)
-            outcome = self.step(feed)
+            outcome = self.step(batches)
             with self.clocks.measure("logging"):
                 self._record(step, outcome)
             self.clocks.end_step(self._images_per_step)
@@ -151,11 +158,13 @@ class Training:
             if self.validation is not None and due(step, self.config.data.aux_iteration, last):
                 with self.clocks.measure("validation"):
                     self._validate(step)
-            if due(step, run.checkpoint_iteration, last) or stopping:
+                    reached = self._aim(step)
+            if due(step, run.checkpoint_iteration, last) or stopping or reached:
                 with self.clocks.measure("checkpoint"):
                     self._save(step)
             if stopping:
                 self.session.console.warning(f"asked to stop: step {step} is done and saved; run again to go on.")
+            if stopping or reached:
                 return
 
     def _record(self, step: int, outcome: StepOutcome) -> None:
@@ -201,6 +210,7 @@ class Training:
                 distribution, data, self.validation, data.aux_minibatch_size or data.minibatch_size, data.aux_images
             ),
             self.unpack,
+            self.unpacking,
             self.precision,
             distribution.communicator,
             self.clocks,
@@ -214,6 +224,34 @@ class Training:
         self.session.findings.metrics = dataclasses.replace(metrics, validation=group)
         if self.recorder is not None:
             self.recorder.validation(step, self._validated)
+
+    def _aim(self, step: int) -> bool:
+        """Compare the validation after `step` with --target; rank 0 says how long it took to get there."""
+        run, before = self.config.run, self.session.findings.target
+        if run.target_metric is None or run.target is None:
+            return False
+        value = self._validated[run.target_metric.removeprefix("validation.")]
+        reached, seconds = value >= run.target, self.session.seconds
+        best = value if before is None or before.best is None else max(value, before.best)
+        self.session.findings.target = Target(
+            metric=run.target_metric,
+            value=run.target,
+            best=best,
+            reached=reached,
+            step=step if reached else None,
+            seconds=seconds if reached else None,
+        )
+        if reached:
+            self.session.console.result(
+                f"Target reached: {run.target_metric} {value:.4f} (target {run.target:g}) after {step} steps and "
+                f"{seconds:.1f} s"
+            )
+        elif step == run.iterations:
+            self.session.console.warning(
+                f"target not reached: {run.target_metric} was {best:.4f} at best, the target is {run.target:g}; "
+                "raise --iterations to train on."
+            )
+        return reached
 
     def _save(self, step: int) -> None:
         if not self.session.is_root:

@@ -105,6 +105,21 @@ class Checkpoint:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Target:
+    """Time to quality: whether `metric` reached `value`, and if so after which step and how many seconds of the run.
+
+    `best` is the highest value seen; None before the first validation.
+    """
+
+    metric: str
+    value: float
+    best: float | None
+    reached: bool
+    step: int | None
+    seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
     """One run. What a run has not (yet) got is None: a failed one may have neither network nor timing."""
 
@@ -122,6 +137,7 @@ class Results:
     metrics: Metrics = Metrics()
     memory: Memory | None = None
     checkpoint: Checkpoint | None = None
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         if (self.reason is None) != (self.status == "completed"):

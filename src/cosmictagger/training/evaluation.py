@@ -1,5 +1,6 @@
 """Apply a network to batches without training it: for validation and for inference."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from cosmictagger.reporting.clocks import Clocks
 from cosmictagger.training.batches import Batch, Unpack
 from cosmictagger.training.loss import Scheme
 from cosmictagger.training.precision import Precision
+from cosmictagger.training.prefetch import Unpacking
 
 
 class Evaluated(NamedTuple):
@@ -23,23 +25,18 @@ class Evaluated(NamedTuple):
     logits: Tensor
 
 
-def apply(network: nn.Module, feed: Feed, unpack: Unpack, precision: Precision, clocks: Clocks) -> Iterator[Evaluated]:
+def apply(
+    network: nn.Module, feed: Feed, unpack: Unpack, unpacking: Unpacking, precision: Precision, clocks: Clocks
+) -> Iterator[Evaluated]:
     """Run the network over all batches of `feed`, in evaluation mode and without gradients."""
     was_training = network.training
     network.eval()
-    batches = iter(feed)
     try:
-        while True:
-            with clocks.measure("io_wait"):
-                _, records = next(batches, (None, None))
-            if records is None:
-                return
-            with torch.inference_mode(), precision.autocast():
-                with clocks.measure("unpack"):
-                    batch = unpack(records)
-                with clocks.measure("forward"):
+        with contextlib.closing(unpacking(iter(feed), unpack, clocks)) as batches:
+            for records, batch in batches:
+                with torch.inference_mode(), precision.autocast(), clocks.measure("forward"):
                     logits = network(batch.inputs)
-            yield Evaluated(records, batch, logits)
+                yield Evaluated(records, batch, logits)
     finally:
         feed.close()
         network.train(was_training)
@@ -49,6 +46,7 @@ def validate(
     network: nn.Module,
     feed: Feed,
     unpack: Unpack,
+    unpacking: Unpacking,
     precision: Precision,
     communicator: Communicator,
     clocks: Clocks,
@@ -59,7 +57,7 @@ def validate(
     """Measure loss and metrics over every image of `feed`, on all ranks together; padding is not counted."""
     sums = MetricSums(planes)
     loss = torch.zeros((), dtype=torch.float64)
-    for _, batch, logits in apply(network, feed, unpack, precision, clocks):
+    for _, batch, logits in apply(network, feed, unpack, unpacking, precision, clocks):
         sums.add(batch.confusion(logits), batch.valid)
         loss += batch.loss(logits, scheme, normalizer=1.0).cpu()
     totals = communicator.sum(sums.to_vector())

@@ -12,7 +12,7 @@ from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.data.batch import Records
 from cosmictagger.distributed.communicator import GradientStrategy
 from cosmictagger.reporting.clocks import Clocks
-from cosmictagger.training.batches import Batch, Unpack
+from cosmictagger.training.batches import Batch
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import LossScaler, Precision
 
@@ -21,7 +21,7 @@ from cosmictagger.training.precision import LossScaler, Precision
 class StepOutcome:
     """What a step leaves on this rank: its loss (a scalar on the device), and its micro-batches with their logits.
 
-    `records` are those of the last micro-batch, valid until the next batch is taken from the feed.
+    `records` are those of the last micro-batch, valid until the next batch is taken.
     """
 
     loss: Tensor
@@ -52,18 +52,20 @@ class TrainStep:
         precision: Precision,
         scaler: LossScaler,
         gradients: GradientStrategy,
-        unpack: Unpack,
         clocks: Clocks,
     ) -> None:
         self.network, self.optimizer, self.scaler = network, optimizer, scaler
-        self._precision, self._gradients, self._unpack, self._clocks = precision, gradients, unpack, clocks
+        self._precision, self._gradients, self._clocks = precision, gradients, clocks
         self._scheme = balance_scheme(config)
         self._micro_steps, self._clip = config.gradient_accumulation, config.gradient_clip
 
-    def __call__(self, feed: Iterator[tuple[int, Records]]) -> StepOutcome:
-        """Take the micro-batches of one step from `feed` and update the parameters."""
+    def __call__(self, batches: Iterator[tuple[Records, Batch]]) -> StepOutcome:
+        """Take the micro-batches of one step and update the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
-        done = [self._micro_step(feed, last=number == self._micro_steps - 1) for number in range(self._micro_steps)]
+        done = [
+            self._micro_step(*next(batches), last=number == self._micro_steps - 1)
+            for number in range(self._micro_steps)
+        ]
         with self._clocks.measure("communication"):
             self._gradients.finish()
         with self._clocks.measure("optimizer"):
@@ -71,11 +73,7 @@ class TrainStep:
         loss = torch.stack([micro.loss for micro in done]).sum()
         return StepOutcome(loss, tuple((micro.batch, micro.logits) for micro in done), done[-1].records)
 
-    def _micro_step(self, feed: Iterator[tuple[int, Records]], last: bool) -> "_MicroStep":
-        with self._clocks.measure("io_wait"):
-            _, records = next(feed)
-        with self._clocks.measure("unpack"):
-            batch = self._unpack(records)
+    def _micro_step(self, records: Records, batch: Batch, last: bool) -> "_MicroStep":
         with self._gradients.micro_step(last):
             with self._clocks.measure("forward"):
                 with self._precision.autocast():
