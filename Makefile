@@ -7,7 +7,7 @@ RUN    ?= runs/first
 EVENTS ?= 400
 STEPS  ?= 600
 
-.PHONY: help install dev larcv horovod train test lint types unit clean
+.PHONY: help install dev larcv horovod openmpi train test lint types unit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,10 +30,13 @@ larcv: $(VENV)/.installed  ## build and install the larcv library (cached; 6 min
 horovod: $(VENV)/.installed  ## build and install Horovod (cached; 8 minutes the first time)
 	scripts/build_horovod.sh "$(PY)"
 
+openmpi: $(VENV)/.installed  ## install Open MPI beside MPICH, for the tests
+	scripts/install_openmpi.sh "$(PY)"
+
 train: install  ## train a small network and say where its results and pictures are
 	EVENTS=$(EVENTS) STEPS=$(STEPS) scripts/first_training.sh "$(PY)" "$(RUN)"
 
-test: dev larcv horovod lint types unit  ## install all that the tests need, then lint, types and tests
+test: dev larcv horovod openmpi lint types unit  ## install all that the tests need, then lint, types and tests
 
 lint:
 	$(VENV)/bin/ruff check .

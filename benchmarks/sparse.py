@@ -105,7 +105,9 @@ def measure_network(row: Row, file: Path, seconds: float) -> dict[str, float]:
     for number in range(row.batch):
         pack(dataset.reader.read(number % len(dataset.reader)), records[number], "error")
     device = torch.device(row.device)
-    resources = Resources(device=device, device_name=row.device, threads=torch.get_num_threads(), cores=torch.get_num_threads())
+    resources = Resources(
+        device=device, device_name=row.device, threads=torch.get_num_threads(), cores=torch.get_num_threads()
+    )
     precision = resolve_precision(training, device)
     engine = choose_engine(row.engine, device) if row.engine else None  # type: ignore[arg-type]
     layout = dataset.layout

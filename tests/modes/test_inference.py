@@ -7,11 +7,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from cosmictagger.data.events import Product
+from cosmictagger.data.events import EventId, Product
 from cosmictagger.data.hdf5_reader import Hdf5Reader
+from cosmictagger.data.products import Particles, Sparse2D, blank_particles
+from cosmictagger.data.writer import LarcvWriter
 from cosmictagger.reporting.results import load_schema
 
-from .conftest import metrics_lines, results
+from .conftest import IMAGE, LABEL, SHAPE, learnable_planes, metrics_lines, results
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +175,38 @@ def test_the_output_names_its_products(infer):
     assert set(products) == {
         Product("sparse2d", name) for name in ("mine", "mine_background", "mine_cosmic", "mine_neutrino")
     }
+
+
+def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
+    truths = [(12, 0, 1.5), (14, 0, 0.4), None, (14, 1, 2.5)]
+    with LarcvWriter(tmp_path / "truth.h5", shape=SHAPE) as writer:
+        for entry, truth in enumerate(truths):
+            records = blank_particles(0 if truth is None else 1)
+            if truth is not None:
+                records["pdg"], records["current_type"], records["energy_init"] = truth
+            planes = learnable_planes(entry)
+            products = {IMAGE: Sparse2D.charges(planes), LABEL: Sparse2D.labels(planes)}
+            products[Product("particle", "sbndneutrino")] = Particles(records)
+            writer.append(EventId(1, 1, entry), products)
+    log = infer("-mb", 3, "--displays", 1, file=tmp_path / "truth.h5")
+    found = results(log)
+    jsonschema.validate(found, load_schema())
+    groups = found["metrics"]["interactions"]
+    kinds = [(g["kind"], g["energy_from"], g["energy_to"], g["images"]) for g in groups]
+    assert kinds == [
+        ("nue_cc", None, None, 1),
+        ("nue_cc", 1.0, 2.0, 1),
+        ("numu_cc", None, None, 1),
+        ("numu_cc", 0.0, 0.5, 1),
+        ("nc", None, None, 1),
+        ("nc", 2.0, None, 1),
+        ("cosmic", None, None, 1),
+    ]
+    overall = np.mean([g["neutrino_iou"] for g in groups if g["energy_from"] is None])
+    assert overall == pytest.approx(found["metrics"]["validation"]["mean"]["average"]["neutrino_iou"])
+    with (log / "inference.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [row["interaction"] for row in rows] == ["nue_cc", "numu_cc", "cosmic", "nc"]
+    assert [row["neutrino_energy"] for row in rows] == ["1.5", "0.4", "", "2.5"]
+    assert "ν_e CC" in capsys.readouterr().out
+    assert "cosmic only" in (log / "report.html").read_text()

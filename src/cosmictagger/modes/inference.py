@@ -1,6 +1,7 @@
 """Tag all events of the input with a trained network: a larcv3 file, a table, and pictures."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from cosmictagger.config.sections import Config, DataConfig, NetworkConfig
 from cosmictagger.data.batch import PADDING, Records, unpack
-from cosmictagger.data.events import Event, PlanePixels
+from cosmictagger.data.events import Event, PlanePixels, Product
 from cosmictagger.data.open import Dataset, open_dataset, without_missing_labels
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import connect
+from cosmictagger.metrics.interactions import Interaction, columns, group_rows
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import image_rows
 from cosmictagger.models.build import build_network, parameter_count
@@ -62,6 +64,7 @@ class Inference:
         self.unpack = make_unpacker(config, layout, session.resources, self.precision, engine)
         self.sums = MetricSums(layout.planes)
         self.loss = 0.0
+        self._rows: list[dict[str, Any]] = []  # of the events whose true particles are known; on rank 0
         self._answers = np.zeros(0, answer_dtype(layout))  # of one batch, made once the first one is here
         session.findings.model = describe_model(config.network, parameter_count(network), engine)
         session.findings.checkpoint = CheckpointResult(path=str(path), step=checkpoint.step)
@@ -131,11 +134,23 @@ class Inference:
         if self.labelled:
             self.sums.add(answers["confusion"])
             self.loss += float(answers["loss"].sum())
-            rows = list(image_rows(answers["confusion"]))
+            measured = image_rows(answers["confusion"])
+            if self._has_particles:
+                measured = [row | self._truth(answer, row) for answer, row in zip(answers, measured, strict=True)]
+                self._rows += measured
+            rows = list(measured)
         for answer, row in zip(answers, rows, strict=True):
             event = self._event(answer["record"])
             output.write(event, [answer["scores"][n, : len(plane.index)] for n, plane in enumerate(event.planes)], row)
         return {name: rows[0][name] for name in ("cosmic_iou", "neutrino_iou")} if rows and rows[0] else {}
+
+    @functools.cached_property
+    def _has_particles(self) -> bool:
+        product = Product("particle", self.config.data.particle_producer)
+        return self.session.is_root and product in self.dataset.reader.products()
+
+    def _truth(self, answer: Any, row: dict[str, Any]) -> dict[str, Any]:
+        return columns(Interaction.of(self.dataset.reader.particles(int(answer["record"]["entry"]))), row)
 
     def _event(self, record: Any) -> Event:
         event = unpack(record, self.dataset.layout.shape)
@@ -148,7 +163,8 @@ class Inference:
         counts = gather_figures(self.session, clocks, self.dataset, feed)
         if self.labelled and self.sums.images:
             group = MetricGroup.from_means(self.sums.means(), loss=self.loss / self.sums.images)
-            self.session.findings.metrics = Metrics(validation=group)
+            interactions = group_rows(self._rows) if self._rows else None
+            self.session.findings.metrics = Metrics(validation=group, interactions=interactions)
         self.session.say_findings(counts)
 
 

@@ -13,7 +13,9 @@ from cosmictagger.data.events import CLASS_NAMES, Event, Product
 from cosmictagger.data.products import Pixels, Sparse2D
 from cosmictagger.data.writer import LarcvWriter
 from cosmictagger.errors import UserError
+from cosmictagger.metrics.values import METRICS
 from cosmictagger.reporting.displays import display_path, draw_event
+from cosmictagger.reporting.interactions import interaction_words
 
 Scores = Sequence[npt.NDArray[np.float32]]  # for each plane, [pixels, 3]
 
@@ -47,7 +49,7 @@ class PredictionWriter:
         if kind is None and self._table is not None and self._rows:
             _write_table(self._table, self._rows)
 
-    def write(self, event: Event, scores: Scores, metrics: dict[str, float] | None) -> None:
+    def write(self, event: Event, scores: Scores, metrics: dict[str, Any] | None) -> None:
         """Add an event with the scores of its active pixels, and its row of the table where it has labels."""
         tags = [plane.argmax(axis=1).astype(np.uint8) for plane in scores]
         indices = [plane.index for plane in event.planes]
@@ -61,7 +63,12 @@ class PredictionWriter:
         if number < self._displays:
             path = display_path(self._log_directory, event.entry)
             path.parent.mkdir(parents=True, exist_ok=True)
-            draw_event(path, event, tags, metrics)
+            shown, truth = None, None
+            if metrics is not None:
+                shown = {name: metrics[name] for name in METRICS}
+                if "interaction" in metrics:
+                    truth = interaction_words(metrics["interaction"], metrics["neutrino_energy"])
+            draw_event(path, event, tags, shown, truth)
 
 
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -133,6 +133,8 @@ class Session:
                 self.console.metrics_table(
                     f"{title} metrics over {group.images} images", group.mean.average, group.mean.planes
                 )
+        if findings.metrics.interactions:
+            self.console.interactions_table(findings.metrics.interactions)
         if findings.throughput is not None and findings.throughput.images_per_second is not None:
             self.console.figures_of_merit(findings.throughput.images_per_second, self.distribution.communicator.size)
 

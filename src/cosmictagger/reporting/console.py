@@ -13,6 +13,8 @@ from rich.text import Text
 from cosmictagger.config.resolve import all_options, to_dict, to_yaml
 from cosmictagger.config.sections import Config
 from cosmictagger.errors import UserError
+from cosmictagger.metrics.interactions import InteractionGroup
+from cosmictagger.reporting.interactions import INTERACTION_COLUMNS, interaction_cells
 from cosmictagger.reporting.progress import Pace, ProgressBar, format_rate, format_value, step_words
 from cosmictagger.reporting.streams import QuietStream
 
@@ -116,6 +118,10 @@ class Console:
             for name, value in average.items()
         ]
         self.table(title, columns, rows)
+
+    def interactions_table(self, groups: Sequence[InteractionGroup]) -> None:
+        """Show the metrics of each kind of interaction and range of energy."""
+        self.table("By interaction", INTERACTION_COLUMNS, [interaction_cells(group) for group in groups])
 
     def begin_steps(self, first: int, steps: int) -> None:
         """Announce that steps `first` + 1 to `steps` follow, each logged with `step_line`; end with `end_steps`."""

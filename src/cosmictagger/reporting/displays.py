@@ -56,13 +56,17 @@ def display_path(log_directory: Path, entry: int) -> Path:
 
 
 def draw_event(
-    path: Path, event: Event, predictions: Sequence[Labels] | None = None, metrics: Mapping[str, float] | None = None
+    path: Path,
+    event: Event,
+    predictions: Sequence[Labels] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    truth: str | None = None,
 ) -> None:
     """Draw an event into a PNG: one row a plane; charge, truth, prediction and a close-up of the neutrino in columns.
 
     `predictions` holds the predicted class of each active pixel, uint8 [pixels] for each plane. Truth is left
-    out where the event has no labels, the close-up where nothing is called neutrino. `metrics` go in the title. Raises UserError where the file
-    cannot be written.
+    out where the event has no labels, the close-up where nothing is called neutrino. `metrics` go in the title, and
+    `truth`, words for what happened. Raises UserError where the file cannot be written.
     """
     columns = _columns(event, predictions)
     figure = Figure(figsize=(PANEL[0] * len(columns), PANEL[1] * len(event.planes) + 1.8), dpi=DOTS_PER_INCH)
@@ -78,7 +82,7 @@ def draw_event(
         axes.set_title(column, fontsize=11)
     for axes in grid[-1]:
         axes.set_xlabel("wire")
-    _decorate(figure, event, columns, metrics, charges)
+    _decorate(figure, event, columns, metrics, truth, charges)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -177,10 +181,13 @@ def _decorate(
     event: Event,
     columns: Sequence[str],
     metrics: Mapping[str, float] | None,
+    truth: str | None,
     charges: tuple[float, float],
 ) -> None:
     name = event.event_id
-    title = f"entry {event.entry}: run {name.run}, subrun {name.subrun}, event {name.event}"
+    title = f"entry {event.entry}: run {name.run}, subrun {name.subrun}, event {name.event}" + (
+        f" ({truth})" if truth else ""
+    )
     if metrics:
         title += "\n" + "   ".join(f"{metric_title(key)} {format_value(value)}" for key, value in metrics.items())
     width, height = figure.get_figwidth(), figure.get_figheight()

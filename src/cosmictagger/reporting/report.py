@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 
 from cosmictagger.errors import UserError
+from cosmictagger.metrics.interactions import InteractionGroup
 from cosmictagger.reporting.curves import draw_curves
 from cosmictagger.reporting.displays import DISPLAY_DIRECTORY
 from cosmictagger.reporting.files import write_atomically
+from cosmictagger.reporting.interactions import INTERACTION_COLUMNS, interaction_cells
 from cosmictagger.reporting.metrics_log import metrics_path
 from cosmictagger.reporting.progress import format_rate, format_value, metric_title
 from cosmictagger.reporting.results import read_results
@@ -90,7 +92,8 @@ def _figures_of_merit(results: Mapping[str, Any]) -> str:
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
     tables = []
-    for split, group in metrics.items():
+    for split in ("train", "validation"):
+        group = metrics[split]
         if group is None:
             continue
         title = f"{split}, {group['images']} images, mean of images"
@@ -102,6 +105,9 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
         tables.append(_metric_table(title, group["mean"], loss))
         if group["pooled"] is not None:
             tables.append(_metric_table(f"{split}, all pixels pooled", group["pooled"], []))
+    if metrics["interactions"]:
+        cells = [interaction_cells(InteractionGroup(**group)) for group in metrics["interactions"]]
+        tables.append(_table(INTERACTION_COLUMNS, cells))
     return _section("Metrics", "<br>".join(tables)) if tables else ""
 
 

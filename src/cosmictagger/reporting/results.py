@@ -11,6 +11,7 @@ from typing import Any, Literal
 from cosmictagger.config.resolve import to_dict
 from cosmictagger.config.sections import Config
 from cosmictagger.errors import UserError
+from cosmictagger.metrics.interactions import InteractionGroup
 from cosmictagger.reporting.clocks import ClockSummary, Throughput
 from cosmictagger.reporting.files import plain, to_json, write_atomically
 from cosmictagger.reporting.system import Provenance, System
@@ -82,10 +83,11 @@ class MetricGroup:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Metrics on the images trained on (the last steps), and on other ones."""
+    """Metrics on the images trained on (the last steps), on other ones, and on these apart by what happened in them."""
 
     train: MetricGroup | None = None
     validation: MetricGroup | None = None
+    interactions: tuple[InteractionGroup, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,6 +196,8 @@ def _undress(value: Any) -> Any:
     """Turn dataclasses, and mappings of them, into dictionaries."""
     if isinstance(value, Mapping):
         return {key: _undress(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_undress(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     return value
