@@ -4,9 +4,9 @@ import torch
 
 import cosmictagger.training.loss as loss_module
 from cosmictagger.config.sections import TrainingConfig
-from cosmictagger.training.loss import LIGHT_WEIGHTS, balance_scheme, dense_loss, sparse_loss
+from cosmictagger.training.loss import IOU_SMOOTHING, LIGHT_WEIGHTS, balance_scheme, dense_loss, sparse_loss
 
-SCHEMES = ("none", "light", "even", "focal")
+SCHEMES = ("none", "light", "even", "focal", "iou")
 FLOAT32 = 2e-6  # relative: sums of a few thousand float32 terms
 BFLOAT16 = 2e-2  # relative: logits of 8 significant bits
 
@@ -28,6 +28,14 @@ def reference(logits, label, scheme):
     log_p = logits.log_softmax(dim=1).gather(1, label[:, None])[:, 0]
     if scheme == "none":
         return -log_p.mean()
+    if scheme == "iou":
+        ious = []
+        for plane, kinds in zip(logits.softmax(dim=1), label, strict=True):
+            for kind in (1, 2):
+                right = plane[kind][kinds == kind].sum()
+                union = plane[kind].sum() + (kinds == kind).sum() - right
+                ious.append((right + IOU_SMOOTHING) / (union + IOU_SMOOTHING))
+        return -log_p.mean() + 1 - torch.stack(ious).mean()
     if scheme == "light":
         weights = logits.new_tensor(LIGHT_WEIGHTS)[label]
         return -(weights * log_p).sum() / weights.sum()
@@ -132,7 +140,11 @@ def test_an_image_without_active_pixels_counts_as_an_image_of_loss_0(scheme):
     label, image_plane = torch.tensor([1, 0], dtype=torch.uint8), torch.tensor([0, 2])
     loss = sparse_loss(logits, label, image_plane, 2, 3, scheme)
     focal = (1 - 1 / 3) ** 2 if scheme == "focal" else 1.0
-    assert loss.item() == pytest.approx(focal * np.log(3) / 2, rel=FLOAT32)
+    expected = focal * np.log(3)
+    if scheme == "iou":
+        # A third of a pixel claimed where there is one, and three times where there is none; two classes of three planes.
+        expected += 1 - ((10 + 1 / 3) / 11 + 3 * 10 / (10 + 1 / 3) + 2) / 6
+    assert loss.item() == pytest.approx(expected / 2, rel=FLOAT32)
     empty = sparse_loss(logits[:0], label[:0], image_plane[:0], 2, 3, scheme)
     empty.backward()
     assert empty.item() == 0.0

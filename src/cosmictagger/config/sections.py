@@ -180,9 +180,10 @@ class TrainingConfig:
     )
     gradient_clip: float | None = option(None, "largest norm of the gradient [no limit]", above=0)
     balance_loss: bool = option(True, "weigh the classes in the loss, as --loss-balance-scheme says", short="-bl")
-    loss_balance_scheme: Literal["none", "light", "even", "focal"] = option(
+    loss_balance_scheme: Literal["none", "light", "even", "focal", "iou"] = option(
         "light",
-        "light: class weights 1, 1.5, 10; even: each class of an image weighs the same; focal: hard pixels weigh more",
+        "light: class weights 1, 1.5, 10; even: each class of an image weighs the same; focal: hard pixels weigh more; "
+        "iou: unweighted, plus 1 - IoU of cosmic and neutrino pixels, with probabilities for predictions",
     )
     precision: Literal["float32", "bfloat16", "mixed"] = option(
         "float32", "float32; bfloat16: parameters and computing; mixed: float32 parameters, 16-bit computing"

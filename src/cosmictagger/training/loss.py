@@ -14,11 +14,13 @@ from torch.autograd.function import once_differentiable
 
 from cosmictagger.config.sections import TrainingConfig
 
-Scheme = Literal["none", "light", "even", "focal"]
+Scheme = Literal["none", "light", "even", "focal", "iou"]
 
 CLASSES = 3
 LIGHT_WEIGHTS = (1.0, 1.5, 10.0)
 PIXELS_PER_THREAD = 1 << 15
+# Pixels added to intersection and union: a claim of this many where there is nothing halves the soft IoU.
+IOU_SMOOTHING = 10.0
 
 
 def balance_scheme(config: TrainingConfig) -> Scheme:
@@ -38,8 +40,15 @@ def dense_loss(
     """
     logits, label = logits.flatten(0, 1).flatten(2), label.flatten(2)
     counts = torch.stack([(label == kind).sum(dim=2) for kind in range(CLASSES)], dim=2)
-    weights = _class_weights(counts, scheme) * _image_weights(valid, normalizer, counts)
-    return _cross_entropy(logits, label.flatten(0, 1), weights.flatten(0, 1)[:, :, None], scheme)
+    images = _image_weights(valid, normalizer, counts)
+    weights = _class_weights(counts, scheme) * images
+    loss = _cross_entropy(logits, label.flatten(0, 1), weights.flatten(0, 1)[:, :, None], scheme)
+    if scheme != "iou":
+        return loss
+    probability = torch.softmax(logits.float(), dim=1)
+    claimed = probability.sum(dim=2)
+    right = torch.stack([(probability[:, k] * (label.flatten(0, 1) == k)).sum(dim=1) for k in range(CLASSES)], dim=1)
+    return loss + _soft_iou_loss(right.view(counts.shape), claimed.view(counts.shape), counts, images)
 
 
 def sparse_loss(
@@ -61,10 +70,18 @@ def sparse_loss(
     image_plane = image_plane.to(torch.int64)
     cells = image_plane * CLASSES + label
     counts = torch.bincount(cells, minlength=images * planes * CLASSES).view(images, planes, CLASSES)
-    weights = _class_weights(counts, scheme) * _image_weights(valid, normalizer, counts)
+    all_images = _image_weights(valid, normalizer, counts)
+    weights = _class_weights(counts, scheme) * all_images
     # Classes first: a softmax over an axis that lies innermost in memory takes three times as long.
     site_weights = weights.view(images * planes, CLASSES).t().index_select(1, image_plane)
-    return _cross_entropy(logits.t()[None], label[None], site_weights[None], scheme)
+    loss = _cross_entropy(logits.t()[None], label[None], site_weights[None], scheme)
+    if scheme != "iou":
+        return loss
+    probability = torch.softmax(logits.float(), dim=1)
+    claimed = probability.new_zeros(images * planes, CLASSES).index_add(0, image_plane, probability)
+    of_label = probability.gather(1, label.to(torch.int64)[:, None])[:, 0]
+    right = probability.new_zeros(images * planes * CLASSES).index_add(0, cells, of_label)
+    return loss + _soft_iou_loss(right.view(counts.shape), claimed.view(counts.shape), counts, all_images)
 
 
 def _class_weights(counts: Tensor, scheme: Scheme) -> Tensor:
@@ -82,6 +99,16 @@ def _class_weights(counts: Tensor, scheme: Scheme) -> Tensor:
         weights = torch.ones_like(pixels)
     total = (weights * pixels).sum(dim=(1, 2), keepdim=True)
     return torch.where(total > 0, weights / total.clamp(min=torch.finfo(total.dtype).tiny), 0.0)
+
+
+def _soft_iou_loss(right: Tensor, claimed: Tensor, true: Tensor, images: Tensor) -> Tensor:
+    """Return 1 - the soft IoU of cosmic and neutrino pixels, averaged over planes and classes, summed over `images`.
+
+    Probabilities stand for predictions: `right` [N, P, 3] sums those of the true class, `claimed` those of each class.
+    """
+    union = claimed + true - right
+    iou = ((right + IOU_SMOOTHING) / (union + IOU_SMOOTHING))[:, :, 1:]
+    return ((1 - iou).mean(dim=(1, 2)) * images.flatten()).sum().float()
 
 
 def _image_weights(valid: Tensor | None, normalizer: float | None, counts: Tensor) -> Tensor:
