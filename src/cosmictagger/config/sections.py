@@ -216,7 +216,8 @@ class InferenceConfig:
 
     weights_location: str | None = option(
         None,
-        "checkpoint file, or directory whose latest one is taken [inference: the checkpoint directory; train: start afresh]",
+        "checkpoint file, or directory whose latest one is taken, or pretrained: the network that comes with the "
+        "program [inference: the checkpoint directory, without one pretrained; train: start afresh]",
     )
     output_file: str | None = option(None, "larcv3 file of the predictions [inference.h5 in the log directory]")
     output_producer: str = option("cosmictagger", "producer name of the predictions in that file")

@@ -26,7 +26,7 @@ from cosmictagger.reporting.clocks import Clocks
 from cosmictagger.reporting.results import Checkpoint as CheckpointResult
 from cosmictagger.reporting.results import MetricGroup, Metrics
 from cosmictagger.training import checkpoints
-from cosmictagger.training.checkpoints import Checkpoint
+from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
 from cosmictagger.training.evaluation import Evaluated, apply
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import resolve_precision
@@ -35,14 +35,15 @@ from cosmictagger.training.prefetch import best_unpacking
 
 def run(config: Config) -> int:
     """Tag every event of the input and return the exit code."""
-    weights = Path(config.inference.weights_location or checkpoint_directory(config))
     with connect(config) as distribution:
-        found = checkpoints.load_on_all(distribution.communicator, lambda: checkpoints.find(weights))
+        found = checkpoints.load_on_all(distribution.communicator, lambda: _weights(config))
         assert found is not None, "find raises where there is none"
         path, checkpoint = found
         config = _settle(config, checkpoint, path)
         with Session("inference", config, distribution) as session:
             session.console.info(f"Network: '{path}', after {checkpoint.step} steps")
+            if path == checkpoints.pretrained():
+                session.console.info("This is the network that comes with the program (docs/quality.md).")
             Inference(session, checkpoint, path).run()
     return session.exit_code
 
@@ -166,6 +167,15 @@ class Inference:
             interactions = group_rows(self._rows) if self._rows else None
             self.session.findings.metrics = Metrics(validation=group, interactions=interactions)
         self.session.say_findings(counts)
+
+
+def _weights(config: Config) -> Path:
+    """Find the network: the one named, that of a training in the log directory, or the one of the program."""
+    named = config.inference.weights_location
+    own = CheckpointStore(checkpoint_directory(config), keep=1).latest()
+    if named is None and own is None and config.run.checkpoint_directory is None:
+        return checkpoints.pretrained()
+    return checkpoints.find(Path(named or checkpoint_directory(config)))
 
 
 def _open(config: DataConfig) -> Dataset:

@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ FORMAT = "cosmictagger-checkpoint"
 FORMAT_VERSION = 1
 NAME = re.compile(r"checkpoint-(\d{8,})\.pt")
 TEMPORARY = ".tmp"
+PRETRAINED = "pretrained"  # what --weights-location may say instead of a path
 
 # Options that a checkpoint may differ in: a preset is a name for other options, and dense and sparse networks
 # have the same parameters and compute the same function of the active pixels.
@@ -97,11 +99,24 @@ class CheckpointStore:
             left_behind.unlink(missing_ok=True)
 
 
+def pretrained() -> Path:
+    """Name the checkpoint that comes with the program; docs/quality.md says what it was trained on, and how good it is."""
+    return Path(str(resources.files("cosmictagger").joinpath("pretrained", "sparse.pt")))
+
+
+def export(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint for inference alone: without what only the training that made it could go on with."""
+    bare: dict[str, Any] = {}
+    _write(dataclasses.replace(checkpoint, optimizer=bare, scaler=bare, random=bare), path)
+
+
 def find(location: Path) -> Path:
     """Find the checkpoint that a user means: a file, or the latest one in a directory or its ``checkpoints/``.
 
-    Raises UserError where there is none.
+    The word ``pretrained`` means the one that comes with the program. Raises UserError where there is none.
     """
+    if str(location) == PRETRAINED and not location.exists():
+        return pretrained()
     for directory in (location, location / "checkpoints"):
         latest = CheckpointStore(directory, keep=1).latest()
         if latest is not None:
@@ -109,7 +124,8 @@ def find(location: Path) -> Path:
     if location.is_file():
         return location
     found = "holds no checkpoint" if location.is_dir() else "does not exist"
-    raise UserError(f"--weights-location: '{location}' {found}; name a checkpoint, or the log directory of a training.")
+    raise UserError(f"--weights-location: '{location}' {found}; name a checkpoint, or the log directory of a training, or "
+        f"{PRETRAINED}: the network that comes with the program.")
 
 
 def load(path: Path) -> Checkpoint:

@@ -1,0 +1,35 @@
+#!/usr/bin/env python3
+"""Make a small checkpoint of a training, for inference alone: parameters, without the state of the optimizer.
+
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cosmictagger.errors import UserError
+from cosmictagger.reporting.console import Console
+from cosmictagger.training import checkpoints
+
+
+def main() -> int:
+    """Read the latest checkpoint and write the small one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="log directory of a training, or a checkpoint")
+    parser.add_argument("output", type=Path, help="file to write")
+    wanted = parser.parse_args()
+    console = Console()
+    try:
+        path = checkpoints.find(wanted.source)
+        wanted.output.parent.mkdir(parents=True, exist_ok=True)
+        checkpoints.export(checkpoints.load(path), wanted.output)
+    except UserError as error:
+        console.error(str(error))
+        return 2
+    console.result(f"{path} -> {wanted.output} ({wanted.output.stat().st_size / 1e6:.2f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
