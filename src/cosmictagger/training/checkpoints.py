@@ -124,8 +124,10 @@ def find(location: Path) -> Path:
     if location.is_file():
         return location
     found = "holds no checkpoint" if location.is_dir() else "does not exist"
-    raise UserError(f"--weights-location: '{location}' {found}; name a checkpoint, or the log directory of a training, or "
-        f"{PRETRAINED}: the network that comes with the program.")
+    raise UserError(
+        f"--weights-location: '{location}' {found}; name a checkpoint, or the log directory of a training, or "
+        f"{PRETRAINED}: the network that comes with the program."
+    )
 
 
 def load(path: Path) -> Checkpoint:

@@ -13,6 +13,8 @@ from .conftest import OCCUPANCIES, occupancy, tables_of
 
 # fp64: only the order of summation differs.
 EXACT = {"rtol": 1e-10, "atol": 1e-11}
+# Sums of up to a few thousand products of float32, relative to the largest value.
+FLOAT32 = 5e-6
 SIZES = (frozenset({3, 5}), frozenset({3}))
 CHANNELS = [(1, 8), (3, 5), (8, 8), (16, 24), (33, 17), (70, 3)]
 
@@ -71,6 +73,29 @@ def test_convolution(engine, active, sites, inputs, outputs, size, bias):
     )
     expected = at_sites(F.conv2d(dense(values, active), weight, offset, padding=size // 2), active)
     compare(result, expected, [values, weight, offset][: 2 + bias])
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (2, 5), (6, 7), (7, 8), (1, 8), (16, 3), (18, 8), (8, 9)])
+def test_float32_is_float64_but_for_rounding(engine, active, sites, inputs, outputs, size):
+    """Few channels share vectors in ways that depend on the size of a number."""
+    exact = [random(int(active.sum()), inputs), random(outputs, inputs, size, size, seed=1), random(outputs, seed=2)]
+    rounded = [tensor.detach().float().requires_grad_() for tensor in exact]
+
+    def convolve(values, weight, bias):
+        if size == 1:
+            return engine.pointwise(values, weight, bias)
+        return engine.convolve(values, weight, bias, sites, 0)
+
+    result, expected = convolve(*rounded), convolve(*exact)
+    slope = torch.randn(result.shape, generator=torch.Generator().manual_seed(9))
+    slopes = torch.autograd.grad((result * slope).sum(), rounded, allow_unused=True, materialize_grads=True)
+    wanted = torch.autograd.grad((expected * slope.double()).sum(), exact, allow_unused=True, materialize_grads=True)
+    for single, double in zip((result, *slopes), (expected, *wanted), strict=True):
+        assert single.dtype == torch.float32
+        torch.testing.assert_close(
+            single.double(), double, rtol=FLOAT32, atol=FLOAT32 * (1 + double.abs().max().item() if len(double) else 1)
+        )
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 namespace cosmictagger {
@@ -23,5 +24,23 @@ struct Simd {
   static V load(const T* from) { return *reinterpret_cast<const Unaligned*>(from); }
   static void store(T* to, V value) { *reinterpret_cast<Unaligned*>(to) = value; }
 };
+
+// vector * x0 x0 x0 ..., or with a GROUP of two, vector * x0 x1 x0 x1 ...
+template <class T, int GROUP>
+inline typename Simd<T>::V scaled(typename Simd<T>::V vector, const T* x) {
+  if constexpr (GROUP == 1) {
+    return *x * vector;
+  } else {
+    static_assert(GROUP == 2 && sizeof(T) == 4, "two floats move as one double, whose value does not matter");
+    double d;
+    std::memcpy(&d, x, sizeof d);
+#ifdef __AVX512F__
+    typename Simd<double>::V pairs = {d, d, d, d, d, d, d, d};
+#else
+    typename Simd<double>::V pairs = {d, d, d, d};
+#endif
+    return (typename Simd<T>::V)pairs * vector;
+  }
+}
 
 }  // namespace cosmictagger
