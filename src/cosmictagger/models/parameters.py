@@ -70,6 +70,7 @@ class Normalization(nn.Module):
     running_mean: Tensor
     running_var: Tensor
     reduce: Callable[[Tensor], Tensor] | None = None  # adds up over ranks: see `models.synchronized`
+    momentum = MOMENTUM  # weight of a batch in the running statistics
 
     def __init__(self, layout: Layout, channels: int) -> None:
         super().__init__()

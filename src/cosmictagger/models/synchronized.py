@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Normalization
+from cosmictagger.models.parameters import EPSILON, Normalization
 
 # Adds up a float64 vector over the ranks, all of which call it in the same order.
 Reduce = Callable[[Tensor], Tensor]
@@ -28,9 +28,9 @@ def batch_norm(features: Tensor, norm: Normalization, reduce: Reduce) -> Tensor:
     """
     result, mean, variance, count = _BatchNorm.apply(features, norm.weight, norm.bias, reduce)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        norm.running_mean.lerp_(mean, MOMENTUM)
+        norm.running_mean.lerp_(mean, norm.momentum)
         # Torch, too, puts the unbiased variance into the running one.
-        norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)).to(variance.dtype), MOMENTUM)
+        norm.running_var.lerp_(variance * (count / (count - 1).clamp(min=1)).to(variance.dtype), norm.momentum)
     normalized: Tensor = result
     return normalized
 

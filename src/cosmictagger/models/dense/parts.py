@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models import parameters, synchronized
 from cosmictagger.models.dense import planes
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Layout
+from cosmictagger.models.parameters import EPSILON, Layout
 
 
 class Convolution(parameters.Convolution):
@@ -76,7 +76,7 @@ class Normalization(parameters.Normalization):
             self.weight,
             self.bias,
             self.training,
-            MOMENTUM,
+            self.momentum,
             EPSILON,
         )
         return rectify(normalized, shortcut)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Normalization
+from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.native.library import Function, Library
 from cosmictagger.models.sparse.native.library import load as load_library
@@ -139,7 +139,7 @@ class CpuEngine:
         if norm.weight.dtype != values.dtype:
             raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
         training = training and len(values) > 1
-        running = (norm.running_mean, norm.running_var)
+        running = (norm.running_mean, norm.running_var, norm.momentum)
         return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, kernels)
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
@@ -223,16 +223,16 @@ class _Activation(torch.autograd.Function):
         shortcut: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
-        running: tuple[Tensor, Tensor] | None,
+        running: tuple[Tensor, Tensor, float] | None,
         training: bool,
         kernels: dict[str, Function],
     ) -> Tensor:
         result = torch.empty_like(values)
         mean, inverse = values.new_empty(2, values.shape[1])
-        means, variances = (None, None) if running is None else running
+        means, variances, momentum = (None, None, 0.0) if running is None else running
         kernels["activate"](
             values.data_ptr(), _address(shortcut), _address(weight), _address(bias), _address(means),
-            _address(variances), MOMENTUM, EPSILON, training, mean.data_ptr(), inverse.data_ptr(), result.data_ptr(),
+            _address(variances), momentum, EPSILON, training, mean.data_ptr(), inverse.data_ptr(), result.data_ptr(),
             *values.shape, torch.get_num_threads(),
         )  # fmt: skip
         ctx.save_for_backward(values, result, weight, mean, inverse)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Normalization
+from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
 
@@ -79,7 +79,7 @@ class TorchEngine:
         if norm is not None:
             training = training and len(values) > 1
             values = F.batch_norm(
-                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, MOMENTUM, EPSILON
+                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, norm.momentum, EPSILON
             )
         return torch.relu(values if shortcut is None else values + shortcut)
 
