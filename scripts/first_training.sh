@@ -3,7 +3,7 @@
 # Usage: scripts/first_training.sh PYTHON DIRECTORY     (EVENTS and STEPS in the environment change its size)
 set -euo pipefail
 python=$1 directory=$2
-events=${EVENTS:-400} steps=${STEPS:-600}
+events=${EVENTS:-1500} steps=${STEPS:-2400}
 exec_py="$(dirname "$0")/../bin/exec.py"
 data="$directory/data"
 sample="$(dirname "$0")/../../shared/data/sbnd_sample.h5"
@@ -15,10 +15,12 @@ mkdir -p "$data"
 simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
-run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 200 \
-    --iterations "$steps" --minibatch-size 4 --learning-rate 5e-3 --lr-schedule one-cycle \
-    --n-initial-filters 8 --res-blocks-deepest-layer 2 --res-blocks-final 1 --bottleneck-size 64 --precision mixed \
-    --logging-iteration 10 --log-directory "$directory/train"
+# One image a step: many small steps learn faster here than few large ones, and statistics average over many of them.
+run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 400 \
+    --iterations "$steps" --minibatch-size 1 --learning-rate 3e-3 --lr-schedule one-cycle --lr-warmup-steps 200 \
+    --gradient-clip 1 --loss-balance-scheme iou --batch-norm-momentum 0.02 --precision mixed \
+    --network-depth 6 --res-blocks-deepest-layer 3 --res-blocks-final 1 --bottleneck-size 128 \
+    --logging-iteration 20 --checkpoint-iteration 400 --log-directory "$directory/train"
 
 infer() {
     run inference --file "$1" --weights-location "$directory/train" --log-directory "$2" --minibatch-size 4 \

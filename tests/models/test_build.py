@@ -5,6 +5,7 @@ from cosmictagger.config.presets import PRESETS
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network, check_shape, parameter_count
+from cosmictagger.models.parameters import Normalization
 
 HALF_RESOLUTION = (640, 1024)
 FULL_RESOLUTION = (1280, 2048)
@@ -103,3 +104,11 @@ def test_shapes_that_do_not_fit(depth, shape, options, message):
 
 def test_a_single_deepest_pixel_will_do_without_batch_normalization():
     check_shape(NetworkConfig(network_depth=3, batch_norm=False), (8, 8))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_momentum_of_the_running_statistics_reaches_every_normalization(sparse):
+    network = build_network(NetworkConfig(network_depth=2, sparse=sparse, batch_norm_momentum=0.02), 3, (32, 64))
+    norms = [module for module in network.modules() if isinstance(module, Normalization)]
+    assert len(norms) > 10
+    assert {norm.momentum for norm in norms} == {0.02}

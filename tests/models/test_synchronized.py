@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Layout, Normalization
+from cosmictagger.models.parameters import EPSILON, Layout, Normalization
 from cosmictagger.models.synchronized import batch_norm
 
 TOLERANCE = 2e-6  # float32, sums in another order
@@ -37,6 +37,7 @@ def normalization() -> Normalization:
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
         norm.bias.copy_(torch.tensor([0.1, 0.0, -1.0]))
+    norm.momentum = 0.25
     return norm
 
 
@@ -67,7 +68,7 @@ def test_parts_equal_the_whole(sizes, shape):
     slope = torch.randn(whole.shape, generator=generator)
     norm, expected = normalization(), whole.clone().requires_grad_()
     output = F.batch_norm(
-        expected, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, MOMENTUM, EPSILON
+        expected, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, norm.momentum, EPSILON
     )
     (output * slope).sum().backward()
 

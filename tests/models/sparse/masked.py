@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models.dense import parts
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
-from cosmictagger.models.parameters import EPSILON, MOMENTUM, Layout
+from cosmictagger.models.parameters import EPSILON, Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Normalization(parts.Normalization):
             centred = (values - mean[:, None, None]) * active
             variance = centred.square().sum(dim=(0, 2, 3)) / count
             with torch.no_grad():
-                self.running_mean.lerp_(mean, MOMENTUM)
-                self.running_var.lerp_(variance * count / (count - 1), MOMENTUM)
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = self.weight / (variance + EPSILON).sqrt()

@@ -156,6 +156,7 @@ def norm_of(channels):
                 random(channels, seed=seed).exp() if tensor is norm.running_var else random(channels, seed=seed)
             )
         norm.running_var.abs_().add_(0.1)
+    norm.momentum = 0.25
     return norm
 
 
@@ -173,6 +174,7 @@ def test_normalization(engine, sites_, channels, with_shortcut, training):
         norm.weight,
         norm.bias,
         training=training and sites_ > 1,
+        momentum=0.25,
         eps=1e-4,
     )
     expected = torch.relu(expected if shortcut is None else expected + shortcut)
