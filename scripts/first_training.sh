@@ -15,10 +15,10 @@ mkdir -p "$data"
 simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
-# One image a step: many small steps learn faster here than few large ones, and statistics average over many of them.
+# One image a step: many small steps learn faster here than few large ones.
 run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 400 \
     --iterations "$steps" --minibatch-size 1 --learning-rate 3e-3 --lr-schedule one-cycle --lr-warmup-steps 200 \
-    --gradient-clip 1 --loss-balance-scheme iou --batch-norm-momentum 0.02 --precision mixed \
+    --gradient-clip 1 --loss-balance-scheme iou --calibration-steps 32 --precision mixed \
     --network-depth 6 --res-blocks-deepest-layer 3 --res-blocks-final 1 --bottleneck-size 128 \
     --logging-iteration 20 --checkpoint-iteration 400 --log-directory "$directory/train"
 

@@ -217,3 +217,24 @@ def test_a_target_needs_a_value_and_a_file_to_validate_on(run, capsys):
     assert "needs --target" in capsys.readouterr().err
     assert run("train", "--target-metric", "validation.accuracy", "--target", 0.9) == 2
     assert "--aux-file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("micro_steps", [1, 2])
+def test_calibrated_statistics_are_those_of_the_last_steps(run, events_file, tmp_path, micro_steps):
+    """They follow from parameters and step alone: a resumed training ends with the same."""
+    words = ("-mb", 2, "-lr", 5e-3, "--gradient-accumulation", micro_steps, "--calibration-steps", 3, "-ci", 100)
+    aux = ("--aux-file", events_file, "--aux-iteration", 4)
+    assert run("train", "-i", 8, *words, *aux, log=tmp_path / "whole") == 0
+    for steps in (5, 8):
+        assert run("train", "-i", steps, *words, *aux, log=tmp_path / "parts") == 0
+    assert run("train", "-i", 8, *words[:-4], "-ci", 100, log=tmp_path / "without") == 0
+    whole, parts, without = (parameters(tmp_path / name, 8) for name in ("whole", "parts", "without"))
+    assert difference(whole, parts) == 0
+    running = {name for name in whole if "running" in name}
+    assert (
+        difference(
+            {n: v for n, v in whole.items() if n not in running}, {n: without[n] for n in whole.keys() - running}
+        )
+        == 0
+    )
+    assert difference({n: whole[n] for n in running}, {n: without[n] for n in running}) > 1e-3

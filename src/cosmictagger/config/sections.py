@@ -185,6 +185,12 @@ class TrainingConfig:
     gradient_accumulation: int = option(
         1, "micro-steps whose gradients are averaged into one step, of --minibatch-size images each", minimum=1
     )
+    calibration_steps: int = option(
+        0,
+        "take the statistics of batch normalization anew from the images of the last N steps, before each validation "
+        "and checkpoint; 0: their running averages",
+        minimum=0,
+    )
     gradient_clip: float | None = option(None, "largest norm of the gradient [no limit]", above=0)
     balance_loss: bool = option(True, "weigh the classes in the loss, as --loss-balance-scheme says", short="-bl")
     loss_balance_scheme: Literal["none", "light", "even", "focal", "iou"] = option(

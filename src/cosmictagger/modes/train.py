@@ -38,6 +38,7 @@ from cosmictagger.reporting.results import Checkpoint as CheckpointResult
 from cosmictagger.reporting.results import MetricGroup, Target
 from cosmictagger.training import checkpoints
 from cosmictagger.training.batches import Batch
+from cosmictagger.training.calibration import calibrate
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_on_all
 from cosmictagger.training.evaluation import validate
 from cosmictagger.training.loss import balance_scheme
@@ -104,6 +105,7 @@ class Training:
         # One vector for each logged step: the sums of its metrics, then its loss times its images.
         self._recent: deque[Vector] = deque(maxlen=LAST_STEPS)
         self._validated: dict[str, float] = {}
+        self._calibrated = 0  # the step after which statistics were taken anew
         self._describe()
 
     def first_step(self) -> int:
@@ -127,7 +129,7 @@ class Training:
         """Train from step `done` to the last one, or until asked to stop."""
         config, session = self.config, self.session
         micro_steps = config.training.gradient_accumulation
-        sampler = ShuffledSampler(len(self.dataset.reader), config.data.minibatch_size, config.run.seed)
+        sampler = self._shuffled()
         steps = range(done * micro_steps, config.run.iterations * micro_steps)
         feed = make_feed(session.distribution, config.data, self.dataset, sampler, steps)
         if session.is_root:
@@ -157,10 +159,12 @@ class Training:
             stopping = self.session.stopping
             if self.validation is not None and due(step, self.config.data.aux_iteration, last):
                 with self.clocks.measure("validation"):
+                    self._calibrate(step)
                     self._validate(step)
                     reached = self._aim(step)
             if due(step, run.checkpoint_iteration, last) or stopping or reached:
                 with self.clocks.measure("checkpoint"):
+                    self._calibrate(step)
                     self._save(step)
             if stopping:
                 self.session.console.warning(f"asked to stop: step {step} is done and saved; run again to go on.")
@@ -199,6 +203,22 @@ class Training:
             for plane, pixels in enumerate(event.planes)
         ]
         self.recorder.picture(step, event, tags)
+
+    def _shuffled(self) -> ShuffledSampler:
+        return ShuffledSampler(len(self.dataset.reader), self.config.data.minibatch_size, self.config.run.seed)
+
+    def _calibrate(self, step: int) -> None:
+        """Take the statistics anew, once a step; they follow from the parameters and the step alone."""
+        number, micro_steps = self.config.training.calibration_steps, self.config.training.gradient_accumulation
+        if not number or self._calibrated == step:
+            return
+        self._calibrated = step
+        steps = range(max(step - number, 0) * micro_steps, step * micro_steps)
+        distribution = self.session.distribution
+        feed = make_feed(distribution, self.config.data, self.dataset, self._shuffled(), steps)
+        calibrate(
+            self.network, feed, self.unpack, self.unpacking, self.precision, distribution.communicator, self.clocks
+        )
 
     def _validate(self, step: int) -> None:
         assert self.validation is not None
