@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import NullFormatter
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cosmictagger.data.events import NEUTRINO, Event, PlanePixels
@@ -208,4 +209,5 @@ def _decorate(
     norm = LogNorm(*charges)
     figure.colorbar(mpl.cm.ScalarMappable(norm, CHARGE_COLOURS), cax=bar, orientation="horizontal")
     bar.set_title("charge", fontsize=8, loc="left", pad=2)
+    bar.xaxis.set_minor_formatter(NullFormatter())  # of a short range every number would be written
     bar.tick_params(labelsize=7)
