@@ -28,8 +28,16 @@ unshare --net --uts true 2>/dev/null || die "this machine forbids namespaces; ru
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/two-hosts.XXXXXX")
 keepers=()
+own=$(readlink /proc/self/ns/net)
 cleanup() {
-    for keeper in "${keepers[@]}"; do kill "$keeper" 2>/dev/null || true; done
+    # First what still runs on the hosts: once the link is gone, mpirun cannot end it any more.
+    for keeper in "${keepers[@]}"; do
+        host=$(readlink "/proc/$keeper/ns/net") || continue
+        [[ $host != "$own" ]] || continue # a keeper that has not left this machine's own network yet
+        for process in /proc/[0-9]*; do
+            [[ $(readlink "$process/ns/net" 2>/dev/null) != "$host" ]] || kill -9 "${process#/proc/}" 2>/dev/null || true
+        done
+    done
     rm -rf "$work"
 }
 trap cleanup EXIT

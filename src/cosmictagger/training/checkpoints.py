@@ -101,7 +101,7 @@ class CheckpointStore:
 
 def pretrained() -> Path:
     """Name the checkpoint that comes with the program; docs/quality.md says what it was trained on, and how good it is."""
-    return Path(str(resources.files("cosmictagger").joinpath("pretrained", "sparse.pt")))
+    return Path(str(resources.files("cosmictagger.training").joinpath("pretrained.pt")))
 
 
 def export(checkpoint: Checkpoint, path: Path) -> None:
