@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from cosmictagger.errors import UserError
 from cosmictagger.simulate.files import Simulation, simulate_file
 from cosmictagger.training import checkpoints
 
@@ -49,8 +50,6 @@ def test_it_tags_events_of_another_simulation(project, sbnd_sample, tmp_path):
         assert found[name] > least, name
 
 
-def test_a_log_directory_without_a_checkpoint_is_refused_where_it_is_named(project, tmp_path):
-    from cosmictagger.errors import UserError
-
+def test_a_log_directory_without_a_checkpoint_is_refused_where_it_is_named(tmp_path):
     with pytest.raises(UserError, match="holds no checkpoint; .* pretrained"):
         checkpoints.find(tmp_path)

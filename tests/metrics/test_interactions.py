@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from cosmictagger.data.products import blank_particles
-from cosmictagger.metrics.interactions import Interaction, columns, group_rows
+from cosmictagger.metrics.interactions import KINDS, Interaction, columns, group_rows
+from cosmictagger.simulate.detector import Detector
+from cosmictagger.simulate.event import simulate_event
+from cosmictagger.simulate.neutrino import Mix
+from cosmictagger.simulate.products import particle_records
 
 
 def particles(*codes, current=0, energy=1.5):
@@ -56,3 +60,12 @@ def test_rows_are_averaged_by_kind_and_energy():
         ("cosmic", None, None, 2, 0.5, 0.5),
     ]
     assert np.isclose(groups[0].cosmic_iou, 0.75)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_simulation_names_interactions_alike(kind):
+    mix = Mix(**{name: float(name == kind) for name in KINDS})
+    event = simulate_event(Detector(), mix, seed=3, number=0)
+    found = Interaction.of(particle_records(event.particles))
+    assert found.kind == event.kind == kind
+    assert (found.energy is None) == (kind == "cosmic")

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from cosmictagger.config.options import options_of
+from cosmictagger.config.sections import RunConfig
 from cosmictagger.metrics.values import METRICS, image_rows, metric_values, named
 
 # Truth down, prediction across.
@@ -52,3 +54,8 @@ def test_a_row_has_means_over_planes_values_of_planes_and_pixels():
     assert (row["plane0_true_cosmic"], row["plane0_tagged_cosmic"]) == (8, 9)
     assert (row["plane1_true_neutrino"], row["plane1_tagged_neutrino"]) == (0, 2)
     assert len(row) == 6 + 2 * (6 + 4)
+
+
+def test_every_metric_may_be_a_target():
+    choices = next(item.choices for item in options_of(RunConfig) if item.key == "target_metric")
+    assert choices == tuple(f"validation.{name}" for name in METRICS)

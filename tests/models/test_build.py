@@ -5,7 +5,7 @@ from cosmictagger.config.presets import PRESETS
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network, check_shape, parameter_count
-from cosmictagger.models.parameters import Normalization
+from cosmictagger.models.parameters import MOMENTUM, Normalization, set_momentum
 
 HALF_RESOLUTION = (640, 1024)
 FULL_RESOLUTION = (1280, 2048)
@@ -108,7 +108,9 @@ def test_a_single_deepest_pixel_will_do_without_batch_normalization():
 
 @pytest.mark.parametrize("sparse", [False, True])
 def test_the_momentum_of_the_running_statistics_reaches_every_normalization(sparse):
-    network = build_network(NetworkConfig(network_depth=2, sparse=sparse, batch_norm_momentum=0.02), 3, (32, 64))
+    network = build_network(NetworkConfig(network_depth=2, sparse=sparse), 3, (32, 64))
     norms = [module for module in network.modules() if isinstance(module, Normalization)]
     assert len(norms) > 10
+    assert {norm.momentum for norm in norms} == {MOMENTUM}
+    set_momentum(network, 0.02)
     assert {norm.momentum for norm in norms} == {0.02}

@@ -1,6 +1,8 @@
 """Inference: every entry once, on the active pixels, with the numbers that validation gave."""
 
 import csv
+import subprocess
+import sys
 
 import h5py
 import jsonschema
@@ -210,3 +212,23 @@ def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
     assert [row["neutrino_energy"] for row in rows] == ["1.5", "0.4", "", "2.5"]
     assert "ν_e CC" in capsys.readouterr().out
     assert "cosmic only" in (log / "report.html").read_text()
+
+
+def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path):
+    small = tmp_path / "made" / "small.pt"
+    command = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, small]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    whole = next((trained / "checkpoints").iterdir())
+    assert small.stat().st_size < 0.6 * whole.stat().st_size  # Adam keeps two numbers for each parameter
+    expected = results(infer("--displays", 0))["metrics"]
+    infer("--displays", 0, "--weights-location", small, log=tmp_path / "again")
+    assert results(tmp_path / "again")["metrics"] == expected
+
+
+def test_exporting_nothing_is_refused(project, tmp_path):
+    command = [sys.executable, project / "scripts" / "export_checkpoint.py", tmp_path, tmp_path / "small.pt"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "holds no checkpoint" in done.stderr
+    assert not (tmp_path / "small.pt").exists()

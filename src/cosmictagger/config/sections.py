@@ -139,13 +139,6 @@ class NetworkConfig:
     downsampling: Literal["convolutional", "max_pooling"] = option("convolutional", "how a level halves the image")
     upsampling: Literal["convolutional", "interpolation"] = option("convolutional", "how a level doubles the image")
     batch_norm: bool = option(True, "batch normalization after each convolution")
-    batch_norm_momentum: float = option(
-        0.1,
-        "weight of a step in the running statistics of batch normalization; 1 / (steps that they average), so less "
-        "with small batches",
-        above=0,
-        maximum=1,
-    )
     use_bias: bool = option(True, "biases in the convolutions")
 
     def __post_init__(self) -> None:
@@ -184,6 +177,13 @@ class TrainingConfig:
     )
     gradient_accumulation: int = option(
         1, "micro-steps whose gradients are averaged into one step, of --minibatch-size images each", minimum=1
+    )
+    batch_norm_momentum: float = option(
+        0.1,
+        "weight of a step in the running statistics of batch normalization; 1 / (steps that they average), so less "
+        "with small batches",
+        above=0,
+        maximum=1,
     )
     calibration_steps: int = option(
         0,

@@ -37,8 +37,8 @@ class Loader:
 
     Iterating gives (step, records), with records a structured array [images_per_step] of `image_dtype`. A
     batch stays valid while the one after it is taken, until the second next is asked for; then its buffer is
-    filled again. Memory is taken
-    once, at the start. An error in a thread is raised where the batch it spoilt would have been taken.
+    filled again. Memory is taken once, at the start. An error in a thread is raised where the batch it spoilt
+    would have been taken.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from torch import nn
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models.dense.vocabulary import DenseVocabulary, store_channels_last
-from cosmictagger.models.parameters import Layout, Normalization
+from cosmictagger.models.parameters import Layout
 from cosmictagger.models.sparse.engine import Engine
 from cosmictagger.models.sparse.torch_engine import TorchEngine
 from cosmictagger.models.sparse.vocabulary import SparseVocabulary
@@ -31,9 +31,6 @@ def build_network(
     """
     check_shape(config, shape)
     network = UResNet(config, _vocabulary(config, nplanes, data_format, engine))
-    for module in network.modules():
-        if isinstance(module, Normalization):
-            module.momentum = config.batch_norm_momentum
     if data_format == "channels_last" and not config.sparse:
         store_channels_last(network)
     return network

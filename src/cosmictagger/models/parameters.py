@@ -5,7 +5,7 @@ convolution wants them.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,17 @@ class Normalization(nn.Module):
         self.bias = nn.Parameter(torch.zeros(layout.groups * channels))
         self.register_buffer("running_mean", torch.zeros(layout.groups * channels))
         self.register_buffer("running_var", torch.ones(layout.groups * channels))
+
+
+def normalizations(module: nn.Module) -> Iterator[Normalization]:
+    """List the batch normalizations of a network."""
+    return (part for part in module.modules() if isinstance(part, Normalization))
+
+
+def set_momentum(module: nn.Module, momentum: float) -> None:
+    """Let a batch weigh `momentum`, above 0 and at most 1, in all running statistics of a network."""
+    for norm in normalizations(module):
+        norm.momentum = momentum
 
 
 def initialize(weight: Tensor, fan_in: int) -> None:

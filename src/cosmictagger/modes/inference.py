@@ -13,7 +13,7 @@ from cosmictagger.data.events import Event, PlanePixels, Product
 from cosmictagger.data.open import Dataset, open_dataset, without_missing_labels
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import connect
-from cosmictagger.metrics.interactions import Interaction, columns, group_rows
+from cosmictagger.metrics.interactions import Interaction, InteractionGroup, columns, group_rows
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import image_rows
 from cosmictagger.models.build import build_network, parameter_count
@@ -27,7 +27,7 @@ from cosmictagger.reporting.results import Checkpoint as CheckpointResult
 from cosmictagger.reporting.results import MetricGroup, Metrics
 from cosmictagger.training import checkpoints
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
-from cosmictagger.training.evaluation import Evaluated, apply
+from cosmictagger.training.evaluation import Evaluated, Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import best_unpacking
@@ -65,7 +65,7 @@ class Inference:
         self.unpack = make_unpacker(config, layout, session.resources, self.precision, engine)
         self.sums = MetricSums(layout.planes)
         self.loss = 0.0
-        self._rows: list[dict[str, Any]] = []  # of the events whose true particles are known; on rank 0
+        self.interactions: tuple[InteractionGroup, ...] = ()
         self._answers = np.zeros(0, answer_dtype(layout))  # of one batch, made once the first one is here
         session.findings.model = describe_model(config.network, parameter_count(network), engine)
         session.findings.checkpoint = CheckpointResult(path=str(path), step=checkpoint.step)
@@ -82,6 +82,8 @@ class Inference:
         if self.session.is_root:
             with self._writer() as output:
                 self._tag_all(feed, clocks, output, steps)
+            if self._has_particles:
+                self.interactions = group_rows(output.rows)
         else:
             self._tag_all(feed, clocks, None, steps)
         self._summarize(feed, clocks)
@@ -105,9 +107,14 @@ class Inference:
         console, run = self.session.console, self.config.run
         console.begin_steps(0, steps)
         clocks.start()
-        unpacking = best_unpacking(self.session.resources.spare_core)
-        batches = apply(self.network, feed, self.unpack, unpacking, self.precision, clocks)
-        for step, evaluated in enumerate(batches, start=1):
+        evaluator = Evaluator(
+            network=self.network,
+            unpack=self.unpack,
+            unpacking=best_unpacking(self.session.resources.spare_core),
+            precision=self.precision,
+            clocks=clocks,
+        )
+        for step, evaluated in enumerate(evaluator.apply(feed), start=1):
             with clocks.measure("logging"):
                 own = self._answer(evaluated)
             with clocks.measure("communication"):
@@ -138,7 +145,6 @@ class Inference:
             measured = image_rows(answers["confusion"])
             if self._has_particles:
                 measured = [row | self._truth(answer, row) for answer, row in zip(answers, measured, strict=True)]
-                self._rows += measured
             rows = list(measured)
         for answer, row in zip(answers, rows, strict=True):
             event = self._event(answer["record"])
@@ -148,7 +154,7 @@ class Inference:
     @functools.cached_property
     def _has_particles(self) -> bool:
         product = Product("particle", self.config.data.particle_producer)
-        return self.session.is_root and product in self.dataset.reader.products()
+        return self.labelled and self.session.is_root and product in self.dataset.reader.products()
 
     def _truth(self, answer: Any, row: dict[str, Any]) -> dict[str, Any]:
         return columns(Interaction.of(self.dataset.reader.particles(int(answer["record"]["entry"]))), row)
@@ -164,8 +170,7 @@ class Inference:
         counts = gather_figures(self.session, clocks, self.dataset, feed)
         if self.labelled and self.sums.images:
             group = MetricGroup.from_means(self.sums.means(), loss=self.loss / self.sums.images)
-            interactions = group_rows(self._rows) if self._rows else None
-            self.session.findings.metrics = Metrics(validation=group, interactions=interactions)
+            self.session.findings.metrics = Metrics(validation=group, interactions=self.interactions or None)
         self.session.say_findings(counts)
 
 

@@ -35,7 +35,7 @@ class PredictionWriter:
         self._tags = Product("sparse2d", producer)
         self._scores = tuple(Product("sparse2d", f"{producer}_{name}") for name in CLASS_NAMES)
         self._table = table
-        self._rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []  # of the table
         self._displays, self._log_directory = displays, log_directory
 
     def __enter__(self) -> Self:
@@ -46,8 +46,8 @@ class PredictionWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.__exit__(kind, error, trace)
-        if kind is None and self._table is not None and self._rows:
-            _write_table(self._table, self._rows)
+        if kind is None and self._table is not None and self.rows:
+            _write_table(self._table, self.rows)
 
     def write(self, event: Event, scores: Scores, metrics: dict[str, Any] | None) -> None:
         """Add an event with the scores of its active pixels, and its row of the table where it has labels."""
@@ -59,7 +59,7 @@ class PredictionWriter:
         number = len(self._file)
         self._file.append(event.event_id, products)
         if metrics is not None:
-            self._rows.append({"entry": event.entry, **event.event_id._asdict(), **metrics})
+            self.rows.append({"entry": event.entry, **event.event_id._asdict(), **metrics})
         if number < self._displays:
             path = display_path(self._log_directory, event.entry)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,9 @@ from cosmictagger.errors import UserError
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import METRICS
 from cosmictagger.models.build import build_network, parameter_count
+from cosmictagger.models.parameters import set_momentum
 from cosmictagger.models.synchronized import synchronize
+from cosmictagger.modes import aim
 from cosmictagger.modes.build import (
     describe_model,
     make_engine,
@@ -35,12 +37,11 @@ from cosmictagger.reporting.clocks import Clocks, require_timed_steps
 from cosmictagger.reporting.console import Console
 from cosmictagger.reporting.log_directory import config_path, refuse_other_settings
 from cosmictagger.reporting.results import Checkpoint as CheckpointResult
-from cosmictagger.reporting.results import MetricGroup, Target
+from cosmictagger.reporting.results import MetricGroup
 from cosmictagger.training import checkpoints
 from cosmictagger.training.batches import Batch
-from cosmictagger.training.calibration import calibrate
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_on_all
-from cosmictagger.training.evaluation import validate
+from cosmictagger.training.evaluation import Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.optimizers import build_optimizer
 from cosmictagger.training.precision import resolve_precision
@@ -86,12 +87,18 @@ class Training:
         self.engine = make_engine(config, session.resources, session.console.info)
         network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, self.engine)
         self.network = self.precision.prepare(network).to(session.resources.device)
+        set_momentum(self.network, config.training.batch_norm_momentum)
         if config.distribution.sync_batch_norm:
             synchronize(self.network, summing(session.distribution.communicator))
         self.optimizer = build_optimizer(self.network, config.training)
-        self.unpack = make_unpacker(config, layout, session.resources, self.precision, self.engine)
-        self.unpacking = best_unpacking(session.resources.spare_core)
         self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
+        self.evaluator = Evaluator(
+            network=self.network,
+            unpack=make_unpacker(config, layout, session.resources, self.precision, self.engine),
+            unpacking=best_unpacking(session.resources.spare_core),
+            precision=self.precision,
+            clocks=self.clocks,
+        )
         self.step = TrainStep(
             self.network,
             self.optimizer,
@@ -106,6 +113,7 @@ class Training:
         self._recent: deque[Vector] = deque(maxlen=LAST_STEPS)
         self._validated: dict[str, float] = {}
         self._calibrated = 0  # the step after which statistics were taken anew
+        session.findings.target = aim.set_out(config.run)
         self._describe()
 
     def first_step(self) -> int:
@@ -135,7 +143,7 @@ class Training:
         if session.is_root:
             self.recorder = Recorder(session.console, session.log_directory, config.run, done)
         try:
-            with contextlib.closing(self.unpacking(iter(feed), self.unpack, self.clocks)) as batches:
+            with contextlib.closing(self.evaluator.batches(feed)) as batches:
                 self._steps(done, batches)
         finally:
             feed.close()
@@ -216,24 +224,17 @@ class Training:
         steps = range(max(step - number, 0) * micro_steps, step * micro_steps)
         distribution = self.session.distribution
         feed = make_feed(distribution, self.config.data, self.dataset, self._shuffled(), steps)
-        calibrate(
-            self.network, feed, self.unpack, self.unpacking, self.precision, distribution.communicator, self.clocks
-        )
+        self.evaluator.calibrate(feed, distribution.communicator, self.config.training.batch_norm_momentum)
 
     def _validate(self, step: int) -> None:
         assert self.validation is not None
         data = self.config.data
         distribution = self.session.distribution
-        loss, sums = validate(
-            self.network,
+        loss, sums = self.evaluator.validate(
             make_serial_feed(
                 distribution, data, self.validation, data.aux_minibatch_size or data.minibatch_size, data.aux_images
             ),
-            self.unpack,
-            self.unpacking,
-            self.precision,
             distribution.communicator,
-            self.clocks,
             planes=self.validation.layout.planes,
             scheme=balance_scheme(self.config.training),
         )
@@ -246,32 +247,13 @@ class Training:
             self.recorder.validation(step, self._validated)
 
     def _aim(self, step: int) -> bool:
-        """Compare the validation after `step` with --target; rank 0 says how long it took to get there."""
-        run, before = self.config.run, self.session.findings.target
-        if run.target_metric is None or run.target is None:
+        """Say whether the validation after `step` has reached --target."""
+        findings, before = self.session.findings, self.session.findings.target
+        if before is None:
             return False
-        value = self._validated[run.target_metric.removeprefix("validation.")]
-        reached, seconds = value >= run.target, self.session.seconds
-        best = value if before is None or before.best is None else max(value, before.best)
-        self.session.findings.target = Target(
-            metric=run.target_metric,
-            value=run.target,
-            best=best,
-            reached=reached,
-            step=step if reached else None,
-            seconds=seconds if reached else None,
-        )
-        if reached:
-            self.session.console.result(
-                f"Target reached: {run.target_metric} {value:.4f} (target {run.target:g}) after {step} steps and "
-                f"{seconds:.1f} s"
-            )
-        elif step == run.iterations:
-            self.session.console.warning(
-                f"target not reached: {run.target_metric} was {best:.4f} at best, the target is {run.target:g}; "
-                "raise --iterations to train on."
-            )
-        return reached
+        findings.target = aim.compare(before, self._validated, step, self.session.seconds)
+        aim.say(findings.target, self.session.console, is_last=step == self.config.run.iterations)
+        return findings.target.reached
 
     def _save(self, step: int) -> None:
         if not self.session.is_root:

@@ -55,6 +55,7 @@ def _page(results: Mapping[str, Any], log_directory: Path) -> str:
         _status(results),
         _figures_of_merit(results),
         _metrics(results["metrics"]),
+        _facts("Target", results.get("target")),
         _timing(results["timing"]),
         _pictures("Training curves", curves),
         _pictures("Event displays", displays),
@@ -93,7 +94,7 @@ def _figures_of_merit(results: Mapping[str, Any]) -> str:
 def _metrics(metrics: Mapping[str, Any]) -> str:
     tables = []
     for split in ("train", "validation"):
-        group = metrics[split]
+        group = metrics.get(split)
         if group is None:
             continue
         title = f"{split}, {group['images']} images, mean of images"
@@ -105,7 +106,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
         tables.append(_metric_table(title, group["mean"], loss))
         if group["pooled"] is not None:
             tables.append(_metric_table(f"{split}, all pixels pooled", group["pooled"], []))
-    if metrics["interactions"]:
+    if metrics.get("interactions"):  # runs of before did not have them
         cells = [interaction_cells(InteractionGroup(**group)) for group in metrics["interactions"]]
         tables.append(_table(INTERACTION_COLUMNS, cells))
     return _section("Metrics", "<br>".join(tables)) if tables else ""

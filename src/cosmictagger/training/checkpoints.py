@@ -27,8 +27,8 @@ TEMPORARY = ".tmp"
 PRETRAINED = "pretrained"  # what --weights-location may say instead of a path
 
 # Options that a checkpoint may differ in: a preset is a name for other options, and dense and sparse networks
-# have the same parameters and compute the same function of the active pixels; the momentum is for training alone.
-FREE_OPTIONS = frozenset({"preset", "sparse", "batch_norm_momentum"})
+# have the same parameters and compute the same function of the active pixels.
+FREE_OPTIONS = frozenset({"preset", "sparse"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

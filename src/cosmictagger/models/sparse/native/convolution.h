@@ -31,10 +31,8 @@ struct Strides {
 template <class T, class Run>
 void dispatch(Blocks blocks, Run run) {
   using std::integral_constant;
-  if (sizeof(T) == sizeof(float) && blocks.group == 2) {
-    // Compiled for doubles too, where it is never called; those have no groups.
-    run(integral_constant<int, 1>(), integral_constant<int, sizeof(T) == sizeof(float) ? 2 : 1>());
-    return;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (blocks.group == 2) return run(integral_constant<int, 1>(), integral_constant<int, 2>());
   }
   switch (blocks.vectors) {
     case 1: run(integral_constant<int, 1>(), integral_constant<int, 1>()); break;

@@ -10,7 +10,7 @@ from cosmictagger.distributed.serial import SerialCommunicator
 from cosmictagger.models.dense.parts import Normalization
 from cosmictagger.models.parameters import Layout
 from cosmictagger.reporting.clocks import Clocks
-from cosmictagger.training.calibration import calibrate
+from cosmictagger.training.evaluation import Evaluator
 from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import unpacked
 
@@ -38,11 +38,14 @@ def network():
 
 
 def run(network, feed):
-    cpu = torch.device("cpu")
-    calibrate(
-        network, feed, lambda records: SimpleNamespace(inputs=records), unpacked,
-        resolve_precision(TrainingConfig(), cpu), SerialCommunicator(), Clocks(lambda: None),
-    )  # fmt: skip
+    evaluator = Evaluator(
+        network=network,
+        unpack=lambda records: SimpleNamespace(inputs=records),
+        unpacking=unpacked,
+        precision=resolve_precision(TrainingConfig(), torch.device("cpu")),
+        clocks=Clocks(lambda: None),
+    )
+    evaluator.calibrate(feed, SerialCommunicator(), MOMENTUM)
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])
