@@ -72,6 +72,7 @@ def rows_of(device: str, batches: Sequence[int]) -> list[Row]:
         more = [
             Row(title=f"sparse {fastest}, mixed", engine=fastest, precision="mixed"),
             Row(title=f"sparse {fastest}, light", engine=fastest, network=LIGHT),
+            Row(title=f"sparse {fastest}, light, mixed", engine=fastest, network=LIGHT, precision="mixed"),
             Row(title=f"sparse {fastest}, full resolution", engine=fastest, downsample=0),
             Row(title=f"sparse {fastest}, full, mixed", engine=fastest, downsample=0, precision="mixed"),
         ]

@@ -15,7 +15,6 @@ mkdir -p "$data"
 simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
-# One image a step: many small steps learn faster here than few large ones.
 run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 400 \
     --iterations "$steps" --minibatch-size 1 --learning-rate 3e-3 --lr-schedule one-cycle --lr-warmup-steps 200 \
     --gradient-clip 1 --loss-balance-scheme iou --calibration-steps 32 --precision mixed \
