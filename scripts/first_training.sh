@@ -18,7 +18,7 @@ simulate 20 2 "$data/validation.h5"
 run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 400 \
     --iterations "$steps" --minibatch-size 1 --learning-rate 3e-3 --lr-schedule one-cycle --lr-warmup-steps 200 \
     --gradient-clip 1 --loss-balance-scheme iou --calibration-steps 32 --precision mixed \
-    --network-depth 6 --res-blocks-deepest-layer 3 --res-blocks-final 1 --bottleneck-size 128 \
+    --network-depth 6 --res-blocks-per-layer 1 --res-blocks-deepest-layer 2 --res-blocks-final 0 --bottleneck-size 64 \
     --logging-iteration 20 --checkpoint-iteration 400 --log-directory "$directory/train"
 
 infer() {

@@ -161,8 +161,13 @@ class TrainingConfig:
     """Training: loss, optimizer, schedule and precision."""
 
     learning_rate: float = option(3e-4, "learning rate at its peak", short="-lr", above=0)
-    optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb"] = option("adam", "optimizer")
-    regularize_weights: float = option(1e-4, "weight decay (L2; decoupled for adamw)", short="-rw", minimum=0)
+    optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb"] = option(
+        "adamw",
+        "adam adds --regularize-weights to the gradient, which lets weights of small gradients die; adamw does not",
+    )
+    regularize_weights: float = option(
+        1e-4, "weight decay (decoupled for adamw and lamb, else L2)", short="-rw", minimum=0
+    )
     lr_schedule: Literal["constant", "cosine", "one-cycle"] = option(
         "constant", "cosine: linear warm-up, then cosine decay to 1%"
     )
