@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,11 +29,12 @@ from cosmictagger.config.presets import PRESETS
 from cosmictagger.config.sections import Config, DataConfig, NetworkConfig, RunConfig, TrainingConfig
 from cosmictagger.data.batch import allocate, image_dtype, pack
 from cosmictagger.data.open import open_dataset
+from cosmictagger.distributed.placement import Placement
 from cosmictagger.models import build_network
 from cosmictagger.models.sparse.engines import choose_engine
 from cosmictagger.models.sparse.sites import build_sites
 from cosmictagger.modes.build import make_unpacker
-from cosmictagger.modes.resources import Resources
+from cosmictagger.modes.resources import Resources, acquire
 from cosmictagger.training.optimizers import build_optimizer
 from cosmictagger.training.precision import resolve_precision
 
@@ -106,9 +107,7 @@ def measure_network(row: Row, file: Path, seconds: float) -> dict[str, float]:
     for number in range(row.batch):
         pack(dataset.reader.read(number % len(dataset.reader)), records[number], "error")
     device = torch.device(row.device)
-    resources = Resources(
-        device=device, device_name=row.device, threads=torch.get_num_threads(), cores=torch.get_num_threads()
-    )
+    resources = _resources(row)
     precision = resolve_precision(training, device)
     engine = choose_engine(row.engine, device) if row.engine else None  # type: ignore[arg-type]
     layout = dataset.layout
@@ -145,6 +144,15 @@ def measure_network(row: Row, file: Path, seconds: float) -> dict[str, float]:
         "inference": row.batch / median_time(infer, resources.synchronize, seconds),
         "memory": float(peak),
     }
+
+
+def _resources(row: Row) -> Resources:
+    """Take threads and memory as the program does, or for the peer as PyTorch does by itself."""
+    threads = torch.get_num_threads()
+    if row.plain:
+        return Resources(device=torch.device(row.device), device_name=row.device, threads=threads, cores=threads)
+    mode: Literal["CPU", "GPU"] = "CPU" if row.device == "cpu" else "GPU"
+    return acquire(RunConfig(compute_mode=mode), Placement(cores=threads))
 
 
 def measure_convolution(

@@ -1,5 +1,6 @@
 """Device, threads and seeds of a rank, settled once at the start."""
 
+import ctypes
 import dataclasses
 import random
 
@@ -10,6 +11,11 @@ from cosmictagger.config.sections import RunConfig
 from cosmictagger.distributed.placement import Placement
 from cosmictagger.errors import UserError
 from cosmictagger.reporting.system import cpu_model
+
+# Parameters of mallopt(3): up to which size freed memory stays with the process, and is taken from what it has.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 2**31 - 1
+OLDER_LIMIT = 2**25  # what mallopt of older libraries takes at most for M_MMAP_THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,8 @@ def acquire(config: RunConfig, placement: Placement) -> Resources:
     # Weights that decay towards zero end as subnormal numbers, with which CPUs are many times slower: one training fell
     # from 6 to 1 images/s. Threads inherit this from the one that makes them, so it comes before the first of them.
     torch.set_flush_denormal(True)
+    if device.type == "cpu":
+        _keep_freed_memory()
     torch.set_num_threads(threads)
     if config.inter_op_parallelism_threads and torch.get_num_interop_threads() != config.inter_op_parallelism_threads:
         torch.set_num_interop_threads(config.inter_op_parallelism_threads)
@@ -56,6 +64,17 @@ def acquire(config: RunConfig, placement: Placement) -> Resources:
     np.random.seed(config.seed % 2**32)
     random.seed(config.seed)
     return Resources(device=device, device_name=_name(device), threads=threads, cores=placement.cores)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep freed memory: a step would otherwise get its arrays anew, page by page, zeroed."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return  # another C library than glibc
+    mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    if not mallopt(M_MMAP_THRESHOLD, KEPT_BYTES):
+        mallopt(M_MMAP_THRESHOLD, OLDER_LIMIT)
 
 
 def _device(config: RunConfig, local_rank: int) -> torch.device:
