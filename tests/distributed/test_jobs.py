@@ -133,22 +133,36 @@ def inference_options(weights: Path) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(("ranks", "groups"), [(2, 1), (3, 1), (3, 3), (4, 2)])
-def test_inference_is_identical_for_any_number_of_ranks(events, one_rank, predictions, tmp_path, ranks, groups):
+def test_inference_is_the_same_for_any_number_of_ranks(events, one_rank, predictions, tmp_path, ranks, groups):
     log = tmp_path / "log"
     run(ranks, *words("inference", events, log, *inference_options(one_rank), "--io-groups", groups))
-    assert tables(log / "inference.h5") == tables(predictions / "inference.h5")
+    assert_same_tables(log / "inference.h5", predictions / "inference.h5")
     assert (log / "inference.csv").read_text() == (predictions / "inference.csv").read_text()
     mine, its = (results(path)["metrics"]["validation"] for path in (log, predictions))
     assert (mine["images"], mine["mean"], mine["pooled"]) == (7, its["mean"], its["pooled"])
     assert mine["loss"] == pytest.approx(its["loss"], rel=TOLERANCE)
 
 
-def tables(path: Path) -> dict[str, bytes]:
-    """The bytes of every table of a file."""
-    found: dict[str, bytes] = {}
+def assert_same_tables(path: Path, expected: Path) -> None:
+    """Compare every table of two files: scores to rounding, all else exactly.
+
+    The libraries choose their kernels by the number of images, so the last digit of a score may differ with it.
+    """
+    mine, its = tables(path), tables(expected)
+    assert mine.keys() == its.keys()
+    assert len(mine) > 4
+    for name, table in mine.items():
+        if table.dtype.names and "value" in table.dtype.names:
+            np.testing.assert_allclose(table["value"], its[name]["value"], rtol=1e-4, atol=1e-6, err_msg=name)
+            table["value"] = its[name]["value"]
+        assert table.tobytes() == its[name].tobytes(), name
+
+
+def tables(path: Path) -> dict[str, np.ndarray]:
+    """Every table of a file."""
+    found: dict[str, np.ndarray] = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[:].tobytes()} if hasattr(item, "dtype") else {}))
-    assert len(found) > 4
+        file.visititems(lambda name, item: found.update({name: item[:]} if hasattr(item, "dtype") else {}))
     return found
 
 
