@@ -33,7 +33,7 @@ horovod: $(VENV)/.installed  ## build and install Horovod (cached; 8 minutes the
 openmpi: $(VENV)/.installed  ## install Open MPI beside MPICH, for the tests
 	scripts/install_openmpi.sh "$(PY)"
 
-train: install  ## simulate, train and tag: 5 to 10 minutes on 2 cores, then says where its pictures are
+train: install  ## simulate, train and tag: 4 to 10 minutes on 2 cores, then says where its pictures are
 	EVENTS=$(EVENTS) STEPS=$(STEPS) scripts/first_training.sh "$(PY)" "$(RUN)"
 
 test: dev larcv horovod openmpi lint types unit  ## install all that the tests need, then lint, types and tests
