@@ -1,5 +1,6 @@
 """The loader: batches in order, buffers reused, errors surfacing where they belong."""
 
+import dataclasses
 import threading
 import time
 
@@ -53,6 +54,19 @@ def test_batches_come_in_order_and_cover_all_entries():
         for step, records in loader(CountingReader(8))
     ]
     assert batches == [(0, [0, 1, 2], [0, 1, 2]), (1, [3, 4, 5], [3, 4, 5]), (2, [6, 7, PADDING], [6, 7, 0])]
+
+
+def test_events_are_augmented_with_their_step():
+    def augment(event: Event, step: int) -> Event:
+        planes = tuple(PlanePixels(p.index, p.value + 100 * step, p.label) for p in event.planes)
+        return dataclasses.replace(event, planes=planes)
+
+    values = [
+        records["value"][i, 0, : records["count"][i, 0]].tolist()
+        for _, records in loader(CountingReader(4), images=2, augment=augment)
+        for i in range(2)
+    ]
+    assert values == [[], [0], [100, 101], [100, 101, 102]]
 
 
 def test_reading_starts_at_any_step():

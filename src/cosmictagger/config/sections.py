@@ -211,6 +211,11 @@ class TrainingConfig:
     loss_scale: float | None = option(
         None, "factor on the loss against underflow in float16 [dynamic for float16, else 1]", above=0
     )
+    augment: tuple[Literal["drift-mirror", "beam-mirror", "time-shift", "charge-scale", "noise"], ...] = option(
+        (),
+        "change the training images at random: drift-mirror (ticks in reverse), beam-mirror (wires in reverse, induction "
+        "planes swapped), time-shift (a few ticks), charge-scale (up to 10%), noise; several allowed",
+    )
     input_transform: Literal["none", "log"] = option(
         "log", "log: the network sees log(1 + charge / 10); none: the charge itself"
     )

@@ -4,14 +4,14 @@ import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 
 from cosmictagger.data.batch import PADDING, Records, allocate, clear, image_dtype, pack
-from cosmictagger.data.events import EventReader
+from cosmictagger.data.events import Event, EventReader
 from cosmictagger.data.sampler import Sampler
 
 # Batches that stay valid: the one that is computed with, and the next one, which is being unpacked.
@@ -37,8 +37,8 @@ class Loader:
 
     Iterating gives (step, records), with records a structured array [images_per_step] of `image_dtype`. A
     batch stays valid while the one after it is taken, until the second next is asked for; then its buffer is
-    filled again. Memory is taken once, at the start. An error in a thread is raised where the batch it spoilt
-    would have been taken.
+    filled again. Memory is taken once, at the start. `augment` changes what was read, given the step. An error
+    in a thread is raised where the batch it spoilt would have been taken.
     """
 
     def __init__(
@@ -52,10 +52,12 @@ class Loader:
         on_overflow: Literal["error", "truncate"] = "error",
         threads: int = 2,
         prefetch: int = 3,
+        augment: Callable[[Event, int], Event] | None = None,
     ) -> None:
         self.counts = LoaderCounts()
         self._reader, self._sampler, self._steps = reader, sampler, steps
         self._on_overflow: Literal["error", "truncate"] = on_overflow
+        self._augment = augment
         dtype = image_dtype(planes, max_voxels)
         # Those that are read ahead, and those in use.
         buffers = min(prefetch, max(len(steps), 1)) + IN_USE
@@ -93,7 +95,7 @@ class Loader:
 
     def _submit(self, step: int, records: Records) -> tuple[int, Records, list[Future[None]]]:
         entries = self._sampler.entries(step)
-        return step, records, [self._pool.submit(self._fill, int(e), records[i]) for i, e in enumerate(entries)]
+        return step, records, [self._pool.submit(self._fill, step, int(e), records[i]) for i, e in enumerate(entries)]
 
     def _wait(self, parts: "list[Future[None]]") -> None:
         start = time.perf_counter()
@@ -101,11 +103,14 @@ class Loader:
             part.result()
         self.counts.wait_seconds += time.perf_counter() - start
 
-    def _fill(self, entry: int, record: np.void) -> None:
+    def _fill(self, step: int, entry: int, record: np.void) -> None:
         if entry == PADDING:
             clear(record)
             return
-        lost = pack(event := self._reader.read(entry), record, self._on_overflow, self._reader.describe(entry))
+        event = self._reader.read(entry)
+        if self._augment is not None:
+            event = self._augment(event, step)
+        lost = pack(event, record, self._on_overflow, self._reader.describe(entry))
         sizes = [len(pixels.index) for pixels in event.planes]
         with self._counting:
             counts = self.counts

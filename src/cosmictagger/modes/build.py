@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from cosmictagger.config.sections import Config, DataConfig, NetworkConfig
+from cosmictagger.data.augment import Augmentation
 from cosmictagger.data.events import EventReader
 from cosmictagger.data.loader import Loader
 from cosmictagger.data.open import Dataset, ImageLayout, open_dataset, open_source
@@ -44,7 +45,20 @@ def _simulated(config: Config, downsample: int) -> EventReader:
     )
 
 
-def make_feed(distribution: Distribution, config: DataConfig, dataset: Dataset, sampler: Sampler, steps: range) -> Feed:
+def make_augmentation(config: Config, layout: ImageLayout) -> Augmentation | None:
+    """Make what changes the training images; None where they stay as they are."""
+    changes = config.training.augment
+    return Augmentation(changes, config.run.seed, layout.planes) if changes else None
+
+
+def make_feed(
+    distribution: Distribution,
+    config: DataConfig,
+    dataset: Dataset,
+    sampler: Sampler,
+    steps: range,
+    augment: Augmentation | None = None,
+) -> Feed:
     """Make the feed that every mode takes its batches from."""
 
     def make_loader(sampler: Sampler) -> Loader:
@@ -57,6 +71,7 @@ def make_feed(distribution: Distribution, config: DataConfig, dataset: Dataset, 
             on_overflow=config.on_overflow,
             threads=config.io_threads,
             prefetch=config.prefetch,
+            augment=augment,
         )
 
     return distribution.data.feed(dataset, sampler, steps, make_loader)

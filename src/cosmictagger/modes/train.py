@@ -24,6 +24,7 @@ from cosmictagger.models.synchronized import synchronize
 from cosmictagger.modes import aim
 from cosmictagger.modes.build import (
     describe_model,
+    make_augmentation,
     make_engine,
     make_feed,
     make_serial_feed,
@@ -83,6 +84,7 @@ class Training:
         aux_file = config.data.aux_file
         self.validation = data.open(lambda: open_dataset(config.data, aux_file)) if aux_file else None
         layout = self.dataset.layout
+        self.augmentation = make_augmentation(config, layout)
         self.precision = resolve_precision(config.training, session.resources.device)
         self.engine = make_engine(config, session.resources, session.console.info)
         network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, self.engine)
@@ -139,7 +141,7 @@ class Training:
         micro_steps = config.training.gradient_accumulation
         sampler = self._shuffled()
         steps = range(done * micro_steps, config.run.iterations * micro_steps)
-        feed = make_feed(session.distribution, config.data, self.dataset, sampler, steps)
+        feed = make_feed(session.distribution, config.data, self.dataset, sampler, steps, self.augmentation)
         if session.is_root:
             self.recorder = Recorder(session.console, session.log_directory, config.run, done)
         try:
