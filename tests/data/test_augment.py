@@ -73,8 +73,8 @@ def test_the_beam_mirror_is_a_symmetry_of_the_detector():
         return a * place[1] + b * place[2] + c
 
     for plane, other in enumerate((1, 0, 2)):
-        # Wires 31 to 2016 and 192 to 1857 do not lie quite in the middle: three wires of 2,048 off.
-        assert abs(wire(plane, mirrored) - (detector.n_wires - 1 - wire(other, point))) <= 3.1
+        # Wires 31 to 2016 and 192 to 1857 do not lie quite in the middle: up to four wires of 2,048 off.
+        assert abs(wire(plane, mirrored) - (detector.n_wires - 1 - wire(other, point))) <= 4
 
 
 def test_a_time_shift_moves_both_drift_volumes_apart_or_together_and_loses_what_leaves_them():
