@@ -60,24 +60,44 @@ std::vector<T> pack(const T* weight, Strides strides, int taps, int in, int firs
 template <class T, int VECTORS, int P, int GROUP>
 inline void multiply(const T* const* inputs, T* const* sums, const T* weights, int in) {
   using S = Simd<T>;
+  // Unrolled wherever it is touched, or the compiler keeps it in memory and not in registers.
   typename S::V total[P][VECTORS];
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) total[p][v] = S::load(sums[p] + v * S::LANES);
   for (int c = 0; c < in; c += GROUP, weights += VECTORS * S::LANES) {
     typename S::V w[VECTORS];
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) w[v] = S::load(weights + v * S::LANES);
 #pragma GCC unroll 16
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) total[p][v] += scaled<T, GROUP>(w[v], inputs[p] + c);
   }
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) S::store(sums[p] + v * S::LANES, total[p][v]);
 }
 
 constexpr int group_size(int vectors) {
   int size = (REGISTERS - vectors - 1) / vectors;
   return size > 8 ? 8 : size;
+}
+
+// The same; the usual numbers of channels are constants of the compiler.
+template <class T, int VECTORS, int P, int GROUP>
+inline void multiply_usual(const T* const* inputs, T* const* sums, const T* weights, int in) {
+  switch (in) {
+    case 8: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 8); break;
+    case 16: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 16); break;
+    case 24: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 24); break;
+    case 32: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 32); break;
+    case 40: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 40); break;
+    case 48: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, 48); break;
+    default: multiply<T, VECTORS, P, GROUP>(inputs, sums, weights, in);
+  }
 }
 
 template <class T, int VECTORS, int GROUP>
@@ -96,7 +116,7 @@ void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, co
         inputs[p] = values + static_cast<int64_t>(pairs.source[i + p]) * in;
         outputs[p] = sums + pairs.target[i + p] * WIDTH;
       }
-      multiply<T, VECTORS, P, GROUP>(inputs, outputs, weights, in);
+      multiply_usual<T, VECTORS, P, GROUP>(inputs, outputs, weights, in);
     }
     if (i == pairs.count) continue;
     // The rest of the list: the first of its rows again, into a row that is thrown away.
@@ -130,12 +150,16 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
         for (int o = 0; o < columns; ++o) sums[row * WIDTH + o * GROUP] = bias[first + o];
     convolve_tile<T, VECTORS, GROUP>(rules, tile, values, in, weights.data(), sums);
     T* to = result + tile * TILE * out + first;
-    for (int row = 0; row < rows; ++row, to += out) {
-      const T* from = sums + row * WIDTH;
-      if constexpr (GROUP == 1)
-        std::memcpy(to, from, sizeof(T) * columns);
-      else
+    const T* from = sums;
+    for (int row = 0; row < rows; ++row, to += out, from += WIDTH) {
+      if constexpr (GROUP == 2) {
         for (int o = 0; o < columns; ++o) to[o] = from[2 * o] + from[2 * o + 1];
+      } else if (columns == out && (rows - row) * out >= WIDTH) {
+        // Whole vectors: what they write beyond this row, the next ones write again.
+        for (int v = 0; v < VECTORS; ++v) Simd<T>::store(to + v * Simd<T>::LANES, Simd<T>::load(from + v * Simd<T>::LANES));
+      } else {
+        std::memcpy(to, from, sizeof(T) * columns);
+      }
     }
   }
 }
@@ -158,25 +182,37 @@ inline void correlate(const Pairs& pairs, const T* values, int in, const T* slop
   using S = Simd<T>;
   constexpr int WIDTH = VECTORS * S::LANES;
   typename S::V total[R][VECTORS];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) total[r][v] = S::load(sums + r * WIDTH + v * S::LANES);
   for (int i = 0; i < pairs.count; ++i) {
     const T* row = values + static_cast<int64_t>(pairs.source[i]) * in;
     const T* slope = slopes + pairs.target[i] * WIDTH;
     typename S::V s[VECTORS];
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) s[v] = S::load(slope + v * S::LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; ++v) total[r][v] += scaled<T, GROUP>(s[v], row + r * GROUP);
   }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int v = 0; v < VECTORS; ++v) S::store(sums + r * WIDTH + v * S::LANES, total[r][v]);
+}
+
+// Groups of input channels whose sums stay in registers together.
+constexpr int rows_at_once(int vectors) {
+  for (int rows : {16, 12, 8})
+    if ((rows + 1) * vectors < REGISTERS) return rows;
+  return 4;
 }
 
 template <class T, int VECTORS, int GROUP>
 void correlate_tile(const Rules& rules, int64_t tile, const T* values, int in, const T* slopes, T* sums) {
-  constexpr int R = group_size(VECTORS) >= 8 ? 8 : 4;
+  constexpr int R = rows_at_once(VECTORS);
   constexpr int WIDTH = VECTORS * Simd<T>::LANES;
   int groups = in / GROUP;
   Scratch scratch;
@@ -187,6 +223,8 @@ void correlate_tile(const Rules& rules, int64_t tile, const T* values, int in, c
       const T* channel = values + c * GROUP;
       if (left >= R) {
         correlate<T, VECTORS, R, GROUP>(pairs, channel, in, slopes, sums), step = R;
+      } else if (R > 8 && left >= 8) {
+        correlate<T, VECTORS, 8, GROUP>(pairs, channel, in, slopes, sums), step = 8;
       } else if (left >= 4) {
         correlate<T, VECTORS, 4, GROUP>(pairs, channel, in, slopes, sums), step = 4;
       } else {
