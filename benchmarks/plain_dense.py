@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
-from cosmictagger.models.parameters import Layout
+from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.uresnet import UResNet
 
 Planes = tuple[Tensor, ...]  # for each plane [N, C, H, W]
@@ -65,9 +65,9 @@ class PlainVocabulary(DenseVocabulary):
         """Make a transposed 2×2 convolution of stride 2."""
         return EachPlane(super().expansion(inputs, outputs, bias))
 
-    def activation(self, channels: int, normalize: bool) -> nn.Module:
+    def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
         """Make batch normalization and ReLU."""
-        return EachPlane(super().activation(channels, normalize))
+        return EachPlane(super().activation(channels, statistics))
 
     def pool(self, features: Planes) -> Planes:
         """Take the maximum over 2×2 blocks."""

@@ -34,6 +34,7 @@ GRID = {
     "res_blocks_deepest_layer": [0, 1],
     "res_blocks_final": [0, 1],
     "batch_norm": [True, False],
+    "norm_statistics": ["batch", "image"],
     "use_bias": [True, False],
     "data_format": ["channels_last", "channels_first"],
 }
@@ -73,6 +74,7 @@ GRADIENT_CASES = {
     "2D": {"bottleneck_size": 3, "downsampling": "max_pooling", "upsampling": "interpolation"},
     "2D concat": {"connections": "concat", "residual": False},
     "2D unshared": {"share_weights": False, "connections": "concat"},
+    "2D by image": {"norm_statistics": "image", "downsampling": "max_pooling"},
     "2D without batch norm": {"batch_norm": False, "connect_pre_res_blocks_up": False},
     "3D": {"conv_mode": "3D", "connect_pre_res_blocks_down": False},
 }
@@ -88,6 +90,17 @@ def test_gradients_equal_finite_differences(small_network, options):
 
     images = random_images(1, 2, (4, 4)).requires_grad_()
     assert torch.autograd.gradcheck(run, (images, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"share_weights": False}, {"conv_mode": "3D"}], ids=str)
+def test_by_image_an_image_is_scored_alike_in_any_batch_and_in_training_and_evaluation(small_network, options):
+    network = small_network(norm_statistics="image", **options)
+    images = random_images(3)
+    together = network.train()(images)
+    alone = torch.cat([network.eval()(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, **EXACT)
+    by_batch = small_network(**options)
+    assert not torch.allclose(by_batch.train()(images), torch.cat([by_batch(image[None]) for image in images]))
 
 
 PLANES_APART = [

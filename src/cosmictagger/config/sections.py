@@ -139,6 +139,11 @@ class NetworkConfig:
     downsampling: Literal["convolutional", "max_pooling"] = option("convolutional", "how a level halves the image")
     upsampling: Literal["convolutional", "interpolation"] = option("convolutional", "how a level doubles the image")
     batch_norm: bool = option(True, "batch normalization after each convolution")
+    norm_statistics: Literal["batch", "image"] = option(
+        "batch",
+        "mean and variance of batch normalization: of the images of a rank, with running averages of them in validation "
+        "and inference (batch), or of each image on its own, everywhere (image): better with few images",
+    )
     use_bias: bool = option(True, "biases in the convolutions")
 
     def __post_init__(self) -> None:

@@ -153,4 +153,4 @@ class Workshop:
         return self.vocabulary.pointwise(inputs, outputs, self.config.use_bias), self._norm(outputs)
 
     def _norm(self, channels: int) -> nn.Module:
-        return self.vocabulary.activation(channels, self.config.batch_norm)
+        return self.vocabulary.activation(channels, self.config.norm_statistics if self.config.batch_norm else None)

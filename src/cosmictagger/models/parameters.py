@@ -6,6 +6,7 @@ convolution wants them.
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 # variance of a channel that is constant over an image then divides by zero.
 EPSILON = 1e-4
 MOMENTUM = 0.1
+
+Statistics = Literal["batch", "image"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,11 @@ class Layout:
     volumetric: bool  # 3D: kernels have a first axis over the planes
     shared: bool  # one set of weights for all planes
     merged: bool = False  # the planes are together: one set of weights, 3D kernels that reach across planes
+
+    @property
+    def folded(self) -> bool:
+        """Whether the planes of dense features lie in the batch axis, [N × P, C, H, W], and not in that of channels."""
+        return self.volumetric or (self.shared and not self.merged)
 
     @property
     def groups(self) -> int:
@@ -65,23 +73,28 @@ class Expansion(nn.Module):
 
 
 class Normalization(nn.Module):
-    """Parameters and running statistics of a batch normalization, each [groups × channels]."""
+    """Parameters of a normalization and, by statistics of the batch, their running averages, each [groups × channels].
 
-    running_mean: Tensor
-    running_var: Tensor
+    By statistics of the image there are none: an image is normalized by its own mean and variance over all of its
+    planes (over one where the planes have weights of their own), in training and evaluation alike.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
     reduce: Callable[[Tensor], Tensor] | None = None  # adds up over ranks: see `models.synchronized`
     momentum = MOMENTUM  # weight of a batch in the running statistics
 
-    def __init__(self, layout: Layout, channels: int) -> None:
+    def __init__(self, layout: Layout, channels: int, statistics: Statistics = "batch") -> None:
         super().__init__()
+        self.of_image = statistics == "image"
         self.weight = nn.Parameter(torch.ones(layout.groups * channels))
         self.bias = nn.Parameter(torch.zeros(layout.groups * channels))
-        self.register_buffer("running_mean", torch.zeros(layout.groups * channels))
-        self.register_buffer("running_var", torch.ones(layout.groups * channels))
+        self.register_buffer("running_mean", None if self.of_image else torch.zeros(layout.groups * channels))
+        self.register_buffer("running_var", None if self.of_image else torch.ones(layout.groups * channels))
 
 
 def normalizations(module: nn.Module) -> Iterator[Normalization]:
-    """List the batch normalizations of a network."""
+    """List the normalizations of a network."""
     return (part for part in module.modules() if isinstance(part, Normalization))
 
 

@@ -15,9 +15,9 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 def synchronize(network: nn.Module, reduce: Reduce) -> None:
-    """Let all batch normalizations of a network take their statistics over ranks, while training."""
+    """Let all normalizations by the batch take their statistics over ranks, while training."""
     for part in network.modules():
-        if isinstance(part, Normalization):
+        if isinstance(part, Normalization) and not part.of_image:
             part.reduce = reduce
 
 
@@ -27,6 +27,7 @@ def batch_norm(features: Tensor, norm: Normalization, reduce: Reduce) -> Tensor:
     Equal to `torch.nn.functional.batch_norm` of the features of all ranks side by side, forward and backward.
     """
     result, mean, variance, count = _BatchNorm.apply(features, norm.weight, norm.bias, reduce)  # type: ignore[no-untyped-call]
+    assert norm.running_mean is not None and norm.running_var is not None  # only statistics of the batch are shared
     with torch.no_grad():
         norm.running_mean.lerp_(mean, norm.momentum)
         # Torch, too, puts the unbiased variance into the running one.

@@ -31,7 +31,8 @@ class UResNet(nn.Module):
         final.i.{conv,norm}.*                residual: as in down
         classify.*
 
-    A conv has a `weight` and a `bias`, a norm `weight`, `bias`, `running_mean` and `running_var`.
+    A conv has a `weight` and a `bias`, a norm `weight` and `bias`, and by statistics of the batch `running_mean` and
+    `running_var`.
     """
 
     def __init__(self, config: NetworkConfig, vocabulary: Vocabulary) -> None:

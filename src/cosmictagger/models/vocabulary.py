@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from cosmictagger.models.parameters import Statistics
+
 Features = Any
 
 
@@ -44,10 +46,10 @@ class Vocabulary(Protocol):
         """Make a transposed 2×2 convolution of stride 2, back to the sites one level up: features → features."""
         ...
 
-    def activation(self, channels: int, normalize: bool) -> nn.Module:
+    def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
         """Make (features, shortcut=None) → rectified features.
 
-        Batch-normalizes first where asked to, then adds the shortcut. These are one part, not three, so that
+        Normalizes first where `statistics` says by which, then adds the shortcut. These are one part, not three, so that
         an engine can run them as one pass over memory.
         """
         ...

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -13,6 +15,22 @@ def test_normalization_equals_torch_batch_norm():
     torch.testing.assert_close(ours(features), theirs(features).relu())
     torch.testing.assert_close(ours.running_var, theirs.running_var)
     torch.testing.assert_close(ours.eval()(features), theirs.eval()(features).relu())
+
+
+@pytest.mark.parametrize(
+    ("layout", "planes"),
+    [(FLAT, 3), (dataclasses.replace(FLAT, merged=True), 1), (dataclasses.replace(FLAT, shared=False), 1)],
+)
+def test_normalization_by_image_takes_all_planes_of_each_image_together(layout, planes):
+    channels = 4 * layout.groups
+    features = torch.randn(2 * planes, channels, 5, 5) * torch.arange(1, 2 * planes + 1)[:, None, None, None] + 1
+    images = features.view(2, planes, channels, 5, 5)
+    variance, mean = torch.var_mean(images, dim=(1, 3, 4), correction=0, keepdim=True)
+    expected = ((images - mean) / (variance + EPSILON).sqrt()).relu().view(features.shape)
+    norm = parts.Normalization(layout, 4, "image")
+    torch.testing.assert_close(norm(features), expected)
+    torch.testing.assert_close(norm.eval()(features), expected)
+    assert list(norm.buffers()) == []
 
 
 @pytest.mark.parametrize("activation", [parts.Normalization(FLAT, 4).eval(), parts.Rectification()])

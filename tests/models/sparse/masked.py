@@ -45,15 +45,26 @@ class Expansion(parts.Expansion):
 
 class Normalization(parts.Normalization):
     def forward(self, features, shortcut=None):
+        if not self.of_image:
+            return self._normalize(features, shortcut)
+        sizes = (self.rows,) * (len(features.values) // self.rows)
+        values, active = features.values.split(sizes), features.active.split(sizes)
+        shortcuts = [None] * len(sizes) if shortcut is None else [Masked(x, None) for x in shortcut.values.split(sizes)]
+        images = zip(values, active, shortcuts, strict=True)
+        return features.with_values(torch.cat([self._normalize(Masked(v, a), s).values for v, a, s in images]))
+
+    def _normalize(self, features, shortcut):
         values, active = features.values, features.active
         count = int(active.sum())
-        if self.training and count > 1:
+        if self.of_image or (self.training and count > 1):
+            count = max(count, 1)
             mean = values.sum(dim=(0, 2, 3)) / count
             centred = (values - mean[:, None, None]) * active
             variance = centred.square().sum(dim=(0, 2, 3)) / count
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+            if not self.of_image:
+                with torch.no_grad():
+                    self.running_mean.lerp_(mean, self.momentum)
+                    self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         else:
             mean, variance = self.running_mean, self.running_var
         scale = self.weight / (variance + EPSILON).sqrt()
@@ -92,8 +103,8 @@ class MaskedVocabulary(DenseVocabulary):
     def expansion(self, inputs, outputs, bias):
         return Expansion(self.layout, inputs, outputs, bias)
 
-    def activation(self, channels, normalize):
-        return Normalization(self.layout, channels) if normalize else Rectification()
+    def activation(self, channels, statistics):
+        return Normalization(self.layout, channels, statistics) if statistics else Rectification()
 
     def pool(self, features):
         height = features.values.shape[2] // 2

@@ -183,6 +183,21 @@ def test_normalization(engine, sites_, channels, with_shortcut, training):
 
 
 @pytest.mark.parametrize("with_shortcut", [True, False])
+@pytest.mark.parametrize(("sites_", "channels"), list(itertools.product([1, 2, 300], [1, 5, 16])))
+def test_normalization_without_running_statistics(engine, sites_, channels, with_shortcut):
+    values, shortcut = random(sites_, channels), random(sites_, channels, seed=1) if with_shortcut else None
+    norm = Normalization(Layout(nplanes=1, volumetric=False, shared=True), channels, "image").double()
+    with torch.no_grad():
+        norm.weight.copy_(random(channels, seed=2))
+        norm.bias.copy_(random(channels, seed=3))
+    result = engine.activate(values, shortcut, norm, True)
+    variance, mean = torch.var_mean(values, dim=0, correction=0)
+    expected = (values - mean) / (variance + 1e-4).sqrt() * norm.weight + norm.bias
+    expected = torch.relu(expected if shortcut is None else expected + shortcut)
+    compare(result, expected, [values, norm.weight, norm.bias] + [shortcut] * with_shortcut)
+
+
+@pytest.mark.parametrize("with_shortcut", [True, False])
 def test_rectification_without_normalization(engine, with_shortcut):
     values, shortcut = random(50, 5), random(50, 5, seed=1) if with_shortcut else None
     expected = torch.relu(values if shortcut is None else values + shortcut)

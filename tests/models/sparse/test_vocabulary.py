@@ -31,6 +31,8 @@ CASES = {
     "unconnected": {"connections": "none", "batch_norm": False, "connect_pre_res_blocks_up": False},
     "planes apart": {"block_concat": True, "filter_size_deepest": 5, "use_bias": False},
     "3D": {"conv_mode": "3D", "bottleneck_size": 4},
+    "by image": {"norm_statistics": "image", "downsampling": "max_pooling"},
+    "by image, 3D": {"norm_statistics": "image", "conv_mode": "3D", "residual": False},
     "3D apart": {"conv_mode": "3D", "block_concat": True, "downsampling": "max_pooling"},
 }
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models import parameters, synchronized
 from cosmictagger.models.dense import planes
-from cosmictagger.models.parameters import EPSILON, Layout
+from cosmictagger.models.parameters import EPSILON, Layout, Statistics
 
 
 class Convolution(parameters.Convolution):
@@ -63,23 +63,31 @@ class PlaneMixing(parameters.Convolution):
 
 
 class Normalization(parameters.Normalization):
-    """Batch normalization over every axis but the channels, an optional shortcut added, then ReLU."""
+    """Normalization over every axis but the channels, an optional shortcut added, then ReLU."""
+
+    def __init__(self, layout: Layout, channels: int, statistics: Statistics = "batch") -> None:
+        super().__init__(layout, channels, statistics)
+        self.rows = layout.nplanes if layout.folded else 1  # along the first axis, for each image
 
     def forward(self, features: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """Features [B, C, H, W], and a shortcut of that shape → features."""
         if self.training and self.reduce is not None:
             return rectify(synchronized.batch_norm(features, self, self.reduce), shortcut)
-        normalized = F.batch_norm(
+        parts = torch.split(features, self.rows) if self.of_image else (features,)
+        normalized = [self._normalize(part) for part in parts]
+        return rectify(torch.cat(normalized) if len(normalized) > 1 else normalized[0], shortcut)
+
+    def _normalize(self, features: Tensor) -> Tensor:
+        return F.batch_norm(
             features,
             self.running_mean,
             self.running_var,
             self.weight,
             self.bias,
-            self.training,
+            self.of_image or self.training,
             self.momentum,
             EPSILON,
         )
-        return rectify(normalized, shortcut)
 
 
 class Rectification(nn.Module):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cosmictagger.models.dense import parts, planes
-from cosmictagger.models.parameters import Layout
+from cosmictagger.models.parameters import Layout, Statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +66,9 @@ class DenseVocabulary:
         """Make a transposed 2×2 convolution of stride 2."""
         return parts.Expansion(self.layout, inputs, outputs, bias)
 
-    def activation(self, channels: int, normalize: bool) -> nn.Module:
-        """Make batch normalization (where asked for) and ReLU."""
-        return parts.Normalization(self.layout, channels) if normalize else parts.Rectification()
+    def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
+        """Make normalization (where asked for) and ReLU."""
+        return parts.Normalization(self.layout, channels, statistics) if statistics else parts.Rectification()
 
     def pool(self, features: Tensor) -> Tensor:
         """Take the maximum over 2×2 blocks."""

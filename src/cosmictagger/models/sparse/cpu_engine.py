@@ -130,7 +130,7 @@ class CpuEngine:
         return _apply(_Unpool, values, sites.levels[level], kernels)
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
-        """Batch-normalize, add the shortcut, rectify."""
+        """Normalize, add the shortcut, rectify."""
         values, kernels = self._ready(values)
         if shortcut is not None:
             shortcut = shortcut.to(values.dtype).contiguous()
@@ -138,7 +138,7 @@ class CpuEngine:
             return _apply(_Activation, values, shortcut, None, None, None, False, kernels)
         if norm.weight.dtype != values.dtype:
             raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
-        training = training and len(values) > 1
+        training = training and (norm.running_mean is None or len(values) > 1)
         running = (norm.running_mean, norm.running_var, norm.momentum)
         return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, kernels)
 
@@ -223,7 +223,7 @@ class _Activation(torch.autograd.Function):
         shortcut: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
-        running: tuple[Tensor, Tensor, float] | None,
+        running: tuple[Tensor | None, Tensor | None, float] | None,
         training: bool,
         kernels: dict[str, Function],
     ) -> Tensor:

@@ -7,11 +7,12 @@ them. Every operation takes part in automatic differentiation.
 import dataclasses
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cosmictagger.models.parameters import Normalization
-from cosmictagger.models.sparse.sites import SiteTables
+from cosmictagger.models.sparse.sites import Level, SiteTables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Sites:
     deepest_shape: tuple[int, int]
     deepest_image_plane: Tensor  # [sites of the deepest level], int64
     deepest_pixel: Tensor
+    image_sizes: tuple[tuple[int, ...], ...]  # sites of each image, for each level; images follow one another
     levels: tuple[Any, ...]  # the engine's own, one for each level
 
 
@@ -77,10 +79,10 @@ class Engine(Protocol):
         ...
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
-        """Batch-normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
+        """Normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
 
-        Of fewer than two sites no variance can be taken: those are normalized as in evaluation, also in
-        training, and leave the running statistics as they are.
+        In `training` by mean and variance of the sites. With running statistics, fewer than two sites are
+        normalized as in evaluation, also in training, and leave them as they are; without, one site has variance 0.
         """
         ...
 
@@ -95,5 +97,11 @@ def place(tables: SiteTables, device: torch.device, levels: tuple[Any, ...]) -> 
         deepest_shape=deepest.shape,
         deepest_image_plane=torch.from_numpy(deepest.image_plane).to(device, torch.int64),
         deepest_pixel=torch.from_numpy(deepest.pixel).to(device, torch.int64),
+        image_sizes=tuple(_image_sizes(level, tables) for level in tables.levels),
         levels=levels,
     )
+
+
+def _image_sizes(level: Level, tables: SiteTables) -> tuple[int, ...]:
+    ends = np.searchsorted(level.image_plane, tables.planes * np.arange(1, tables.images + 1))
+    return tuple(np.diff(ends, prepend=0).tolist())

@@ -1,11 +1,11 @@
 """Sparse forward passes for the parameters of `models.parameters`; an engine does the computing."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cosmictagger.models import parameters, synchronized
 from cosmictagger.models.dense.parts import flat
-from cosmictagger.models.parameters import Layout
+from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 
 
@@ -52,19 +52,32 @@ class Expansion(parameters.Expansion):
 
 
 class Normalization(parameters.Normalization):
-    """Batch normalization over the active sites, an optional shortcut added, then ReLU."""
+    """Normalization over the active sites, an optional shortcut added, then ReLU."""
 
-    def __init__(self, engine: Engine, layout: Layout, channels: int) -> None:
-        super().__init__(layout, channels)
+    def __init__(self, engine: Engine, layout: Layout, channels: int, statistics: Statistics = "batch") -> None:
+        super().__init__(layout, channels, statistics)
         self.engine = engine
 
     def forward(self, features: SparseFeatures, shortcut: SparseFeatures | None = None) -> SparseFeatures:
         """Features, and a shortcut on the same sites → features."""
         added = None if shortcut is None else shortcut.values
+        if self.of_image:
+            return features.with_values(self._by_image(features, added))
         if self.training and self.reduce is not None:
             normalized = synchronized.batch_norm(features.values, self, self.reduce)
             return features.with_values(self.engine.activate(normalized, added, None, self.training))
         return features.with_values(self.engine.activate(features.values, added, self, self.training))
+
+    def _by_image(self, features: SparseFeatures, shortcut: Tensor | None) -> Tensor:
+        values = features.values
+        sizes = [size for size in features.sites.image_sizes[features.level] if size]
+        if not sizes:
+            return values * self.weight + self.bias  # nothing, and no gradient that is missing
+        if len(sizes) == 1:
+            return self.engine.activate(values, shortcut, self, True)
+        shortcuts = [None] * len(sizes) if shortcut is None else torch.split(shortcut, sizes)
+        images = zip(torch.split(values, sizes), shortcuts, strict=True)
+        return torch.cat([self.engine.activate(value, added, self, True) for value, added in images])
 
 
 class Rectification(nn.Module):

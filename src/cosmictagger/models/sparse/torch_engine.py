@@ -75,11 +75,20 @@ class TorchEngine:
         return _apply(_Unpool, values, links.children, links.family)
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
-        """Batch-normalize, add the shortcut, rectify."""
+        """Normalize, add the shortcut, rectify."""
         if norm is not None:
-            training = training and len(values) > 1
-            values = F.batch_norm(
-                values, norm.running_mean, norm.running_var, norm.weight, norm.bias, training, norm.momentum, EPSILON
+            training = training and (norm.running_mean is None or len(values) > 1)
+            # Not of torch.nn.functional, which refuses to take the variance of one site.
+            values = torch.batch_norm(
+                values,
+                norm.weight,
+                norm.bias,
+                norm.running_mean,
+                norm.running_var,
+                training,
+                norm.momentum,
+                EPSILON,
+                torch.backends.cudnn.enabled,
             )
         return torch.relu(values if shortcut is None else values + shortcut)
 

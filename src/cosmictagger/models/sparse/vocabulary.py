@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from cosmictagger.models.parameters import Layout
+from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.sparse import parts
 from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.merged import MergedVocabulary
@@ -48,9 +48,11 @@ class SparseVocabulary:
         """Make a transposed 2×2 convolution of stride 2."""
         return parts.Expansion(self.engine, self.layout, inputs, outputs, bias)
 
-    def activation(self, channels: int, normalize: bool) -> nn.Module:
-        """Make batch normalization (where asked for) and ReLU."""
-        return parts.Normalization(self.engine, self.layout, channels) if normalize else parts.Rectification()
+    def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
+        """Make normalization (where asked for) and ReLU."""
+        if statistics is None:
+            return parts.Rectification()
+        return parts.Normalization(self.engine, self.layout, channels, statistics)
 
     def pool(self, features: SparseFeatures) -> SparseFeatures:
         """Take the maximum over the active pixels of 2×2 blocks."""

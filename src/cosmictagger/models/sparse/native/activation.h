@@ -180,27 +180,30 @@ void rectified_slopes(const T* values, const T* result, const T* slope, const T*
     });
 }
 
-// What batch normalization needs, each [channels]; all null where there is none.
+// What normalization needs, each [channels]; all null where there is none, the last two also without running statistics.
 template <class T>
 struct Norm {
   const T *weight, *bias;
   T *running_mean, *running_var;
 };
 
-// Normalize, add the shortcut, rectify. In training the statistics of the sites are used and the running ones
+// Normalize, add the shortcut, rectify. In training the statistics of the sites are used and the running ones, if any,
 // updated. `mean` and `inverse` (of the standard deviation) are kept for the way back.
 template <class T>
 void activate(const T* values, const T* shortcut, Norm<T> norm, double momentum, double epsilon, bool training, T* mean,
               T* inverse, T* result, int64_t sites, int channels, int threads) {
   std::vector<T> scale(channels, T(1)), offset(channels);
   if (norm.weight) {
-    std::vector<double> m(norm.running_mean, norm.running_mean + channels), v(norm.running_var, norm.running_var + channels);
+    std::vector<double> m(channels), v(channels);
     if (training) {
       statistics<T>(values, sites, channels, m.data(), v.data(), threads);
-      for (int c = 0; c < channels; ++c) {
+      for (int c = 0; c < channels && norm.running_mean; ++c) {
         norm.running_mean[c] += momentum * (m[c] - norm.running_mean[c]);
         norm.running_var[c] += momentum * (v[c] * sites / (sites - 1) - norm.running_var[c]);
       }
+    } else {
+      std::copy_n(norm.running_mean, channels, m.data());
+      std::copy_n(norm.running_var, channels, v.data());
     }
     for (int c = 0; c < channels; ++c) {
       mean[c] = m[c];
