@@ -123,11 +123,11 @@ def test_ranks_get_the_same_bits(job):
 @on_ranks
 def test_synchronized_batch_norm_equals_one_rank_with_all_images(job):
     # In float64: a bias before a batch normalization has no gradient but rounding errors.
-    expected_module = network().double()
+    expected_module = network(norm_statistics="batch").double()
     expected = reference(expected_module)
     largest = max(gradient.abs().max() for gradient in expected)
     for mode in modes(job):
-        module = network().double()
+        module = network(norm_statistics="batch").double()
         synchronize(module, summing(job.communicator))
         with prepared(job, mode, module) as averaging:
             found = step(job, averaging, module)

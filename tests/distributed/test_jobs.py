@@ -81,7 +81,7 @@ def test_open_mpi_trains_alike(events, one_rank, tmp_path):
 
 def test_synchronized_batch_norm_trains_as_one_rank(events, tmp_path):
     with_norm = ["--batch-norm", "--sync-batch-norm", "--aux-file", str(events), "--regularize-weights", "0"]
-    with_norm += ["--calibration-steps", "2"]
+    with_norm += ["--calibration-steps", "2", "--norm-statistics", "batch"]
     for ranks in (1, 2):
         run(ranks, *words("train", events, tmp_path / str(ranks), *TRAIN, "-lr", 1e-5, *with_norm))
     alone, together = (lines(tmp_path / str(ranks), "validation")[-1] for ranks in (1, 2))

@@ -219,15 +219,25 @@ def test_a_target_needs_a_value_and_a_file_to_validate_on(run, capsys):
     assert "--aux-file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [("--calibration-steps", 3), ("--sync-batch-norm",)])
+def test_options_about_statistics_of_the_batch_are_refused_where_images_have_their_own(
+    run, events_file, capsys, option
+):
+    assert run("train", "--file", events_file, *option) == 2
+    message = f"{option[0]}: is about statistics of the batch, and --norm-statistics image takes those of each image"
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("micro_steps", [1, 2])
 def test_calibrated_statistics_are_those_of_the_last_steps(run, events_file, tmp_path, micro_steps):
     """They follow from parameters and step alone: a resumed training ends with the same."""
-    words = ("-mb", 2, "-lr", 5e-3, "--gradient-accumulation", micro_steps, "--calibration-steps", 3, "-ci", 100)
+    words = ("-mb", 2, "-lr", 5e-3, "--gradient-accumulation", micro_steps, "--norm-statistics", "batch")
+    words += ("-ci", 100, "--calibration-steps", 3)
     aux = ("--aux-file", events_file, "--aux-iteration", 4)
     assert run("train", "-i", 8, *words, *aux, log=tmp_path / "whole") == 0
     for steps in (5, 8):
         assert run("train", "-i", steps, *words, *aux, log=tmp_path / "parts") == 0
-    assert run("train", "-i", 8, *words[:-4], "-ci", 100, log=tmp_path / "without") == 0
+    assert run("train", "-i", 8, *words[:-2], log=tmp_path / "without") == 0
     whole, parts, without = (parameters(tmp_path / name, 8) for name in ("whole", "parts", "without"))
     assert difference(whole, parts) == 0
     running = {name for name in whole if "running" in name}

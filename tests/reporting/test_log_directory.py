@@ -30,7 +30,7 @@ def test_a_training_with_other_settings_is_refused_and_says_which(tmp_path):
 
 def test_many_differences_are_cut_short(tmp_path):
     prepare_log_directory(configured(tmp_path), "train", has_checkpoint=False)
-    with pytest.raises(UserError, match="and 5 more"):
+    with pytest.raises(UserError, match="and 6 more"):
         prepare_log_directory(configured(tmp_path, preset="a21"), "train", has_checkpoint=True)
 
 

@@ -221,6 +221,15 @@ def test_options_of_other_versions(tmp_path):
         check_network(make(1, network=network | {"flux": 3}), NetworkConfig(), {}, tmp_path)
 
 
+def test_a_checkpoint_from_before_statistics_of_images_is_of_those_of_batches(store):
+    network = dataclasses.asdict(NetworkConfig())
+    del network["norm_statistics"]
+    found = load(store.save(make(1, network=network)))
+    assert found.network == network | {"norm_statistics": "batch"}
+    with pytest.raises(UserError, match="--norm-statistics: checkpoint batch, asked image"):
+        check_network(found, NetworkConfig(), {}, store.directory)
+
+
 def test_parameters_that_do_not_fit_are_named(tmp_path):
     module, _ = trained()
     with pytest.raises(UserError, match="'0.weight' is 4×1×3×3 there, 4×1×5×5 here"):

@@ -12,6 +12,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "res_blocks_final": 0,
         "residual": False,
         "connections": "sum",
+        "norm_statistics": "batch",
         "downsampling": "max_pooling",
         "upsampling": "interpolation",
         "bottleneck_size": 256,
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "res_blocks_final": 5,
         "residual": True,
         "connections": "concat",
+        "norm_statistics": "batch",
         "bottleneck_size": 256,
         "filter_size_deepest": 5,
     },
@@ -38,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "res_blocks_final": 2,
         "residual": False,
         "connections": "sum",
+        "norm_statistics": "batch",
         "bottleneck_size": 96,
     },
     "original": {
@@ -49,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "res_blocks_final": 2,
         "residual": True,
         "connections": "sum",
+        "norm_statistics": "batch",
     },
 }
 PRESETS["scc21"] = PRESETS["uresnet"] | {"batch_norm": False}

@@ -138,11 +138,11 @@ class NetworkConfig:
     connect_pre_res_blocks_up: bool = option(True, "join it before (true) or after (false) the blocks of the way up")
     downsampling: Literal["convolutional", "max_pooling"] = option("convolutional", "how a level halves the image")
     upsampling: Literal["convolutional", "interpolation"] = option("convolutional", "how a level doubles the image")
-    batch_norm: bool = option(True, "batch normalization after each convolution")
+    batch_norm: bool = option(True, "normalization after each convolution")
     norm_statistics: Literal["batch", "image"] = option(
-        "batch",
-        "mean and variance of batch normalization: of the images of a rank, with running averages of them in validation "
-        "and inference (batch), or of each image on its own, everywhere (image): better with few images",
+        "image",
+        "mean and variance to normalize by: those of each image on its own, everywhere (image), or those of the images of "
+        "a rank, and running averages of them in validation and inference (batch, as the presets have it)",
     )
     use_bias: bool = option(True, "biases in the convolutions")
 

@@ -30,6 +30,9 @@ PRETRAINED = "pretrained"  # what --weights-location may say instead of a path
 # have the same parameters and compute the same function of the active pixels.
 FREE_OPTIONS = frozenset({"preset", "sparse"})
 
+# What networks were before an option existed, where its default is something else.
+BEFORE = {"norm_statistics": "batch"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -163,6 +166,7 @@ def parse(content: bytes, path: Path) -> Checkpoint:
     missing = names - document.keys()
     if missing:
         raise UserError(f"checkpoint '{path}' is damaged: it lacks {', '.join(sorted(missing))}; take an earlier one.")
+    document["network"] = BEFORE | document["network"]
     return Checkpoint(**{name: document[name] for name in names})
 
 
