@@ -3,7 +3,7 @@
 # Usage: scripts/first_training.sh PYTHON DIRECTORY     (EVENTS and STEPS in the environment change its size)
 set -euo pipefail
 python=$1 directory=$2
-events=${EVENTS:-1500} steps=${STEPS:-2400}
+events=${EVENTS:-2500} steps=${STEPS:-4000}
 exec_py="$(dirname "$0")/../bin/exec.py"
 data="$directory/data"
 sample="$(dirname "$0")/../../shared/data/sbnd_sample.h5"
@@ -15,11 +15,11 @@ mkdir -p "$data"
 simulate "$events" 1 "$data/train.h5"
 simulate 20 2 "$data/validation.h5"
 
-run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 400 \
+run train --sparse --file "$data/train.h5" --aux-file "$data/validation.h5" --aux-iteration 500 \
     --iterations "$steps" --minibatch-size 1 --learning-rate 3e-3 --lr-schedule one-cycle --lr-warmup-steps 200 \
-    --gradient-clip 1 --loss-balance-scheme iou --calibration-steps 32 --precision mixed \
+    --gradient-clip 1 --loss-balance-scheme iou --precision mixed \
     --network-depth 6 --res-blocks-per-layer 1 --res-blocks-deepest-layer 2 --res-blocks-final 0 --bottleneck-size 64 \
-    --logging-iteration 20 --checkpoint-iteration 400 --log-directory "$directory/train"
+    --logging-iteration 20 --checkpoint-iteration 500 --log-directory "$directory/train"
 
 infer() {
     run inference --file "$1" --weights-location "$directory/train" --log-directory "$2" --minibatch-size 4 \

@@ -88,6 +88,24 @@ def test_synchronized_batch_norm_trains_as_one_rank(events, tmp_path):
     assert together["loss"] == pytest.approx(alone["loss"], rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("kind", ["--no-sparse", "--sparse"])
+def test_normalization_by_image_trains_as_one_rank(events, tmp_path, kind):
+    with_norm = [
+        "--batch-norm",
+        "--norm-statistics",
+        "image",
+        "--aux-file",
+        str(events),
+        "--regularize-weights",
+        "0",
+        kind,
+    ]
+    for ranks in (1, 3):
+        run(ranks, *words("train", events, tmp_path / str(ranks), *TRAIN, "-lr", 1e-5, *with_norm))
+    alone, together = (lines(tmp_path / str(ranks), "validation")[-1] for ranks in (1, 3))
+    assert together["loss"] == pytest.approx(alone["loss"], rel=TOLERANCE)
+
+
 def test_accumulated_micro_steps_are_shared_too(events, one_rank, tmp_path):
     accumulated = ["-mb", "6", "--gradient-accumulation", "2"]
     run(2, *words("train", events, tmp_path / "log", *TRAIN, *accumulated))
