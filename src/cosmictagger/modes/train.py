@@ -32,6 +32,7 @@ from cosmictagger.modes.build import (
     open_input,
 )
 from cosmictagger.modes.figures import gather_figures
+from cosmictagger.modes.normalization import advice, refuse_batch_options
 from cosmictagger.modes.recorder import Recorder, due
 from cosmictagger.modes.session import Session, checkpoint_directory
 from cosmictagger.reporting.clocks import Clocks, require_timed_steps
@@ -62,7 +63,7 @@ def run(config: Config) -> int:
         raise UserError("--label-producer: training needs labels; name their producer instead of none.")
     if config.run.target_metric is not None and not config.data.aux_file:
         raise UserError("--target-metric: is measured in validations; name their files with --aux-file.")
-    _refuse_batch_options(config)
+    refuse_batch_options(config)
     with connect(config) as distribution:
         # Rank 0 looks at the directories: others may not see them.
         if distribution.communicator.any(distribution.is_root and _is_done(config)):
@@ -325,6 +326,8 @@ class Training:
             f"(ticks × wires)\nNetwork: {model.preset or 'custom'}, {model.kind} (engine {model.engine}), "
             f"{model.parameters:,} parameters"
         )
+        if text := advice(self.config, self.session.distribution.communicator.size):
+            self.session.console.info(text)
 
     def _summarize(self, feed: Feed) -> None:
         findings = self.session.findings
@@ -335,21 +338,6 @@ class Training:
             group = MetricGroup.from_means(sums.means(), loss=float(total[-1] / sums.images))
             findings.metrics = dataclasses.replace(findings.metrics, train=group)
         self.session.say_findings(counts)
-
-
-def _refuse_batch_options(config: Config) -> None:
-    """Refuse what is about the statistics of a batch where every image has its own."""
-    if config.network.norm_statistics == "batch":
-        return
-    for flag, value in (
-        ("--calibration-steps", config.training.calibration_steps),
-        ("--sync-batch-norm", config.distribution.sync_batch_norm),
-    ):
-        if value:
-            raise UserError(
-                f"{flag}: is about statistics of the batch, and --norm-statistics image takes those of each image; "
-                f"leave out {flag}, or take --norm-statistics batch."
-            )
 
 
 def _is_done(config: Config) -> bool:
