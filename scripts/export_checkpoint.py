@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a small checkpoint of a training, for inference alone: parameters, without the state of the optimizer.
 
-python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image]
 """
 
 import argparse
@@ -18,12 +18,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="log directory of a training, or a checkpoint")
     parser.add_argument("output", type=Path, help="file to write")
+    parser.add_argument(
+        "--by-image",
+        action="store_true",
+        help="normalize by the statistics of each image: for networks of --norm-statistics batch that were trained with "
+        "one image on each rank, to which both are the same in training",
+    )
     wanted = parser.parse_args()
     console = Console()
     try:
         path = checkpoints.find(wanted.source)
         wanted.output.parent.mkdir(parents=True, exist_ok=True)
-        checkpoints.export(checkpoints.load(path), wanted.output)
+        checkpoint = checkpoints.load(path)
+        checkpoints.export(checkpoints.by_image(checkpoint) if wanted.by_image else checkpoint, wanted.output)
     except UserError as error:
         console.error(str(error))
         return 2

@@ -219,6 +219,18 @@ def test_a_target_needs_a_value_and_a_file_to_validate_on(run, capsys):
     assert "--aux-file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["--sparse", "--no-sparse"])
+def test_one_image_at_a_time_trains_alike_by_batch_and_by_image(run, events_file, tmp_path, kind):
+    for statistics in ("batch", "image"):
+        words = ("-i", 3, "-mb", 1, "--warmup-steps", 1, "--norm-statistics", statistics, kind)
+        assert run("train", "--file", events_file, *words, log=tmp_path / statistics) == 0
+    by_batch, image = (checkpoints.load(checkpoints.find(tmp_path / name)) for name in ("batch", "image"))
+    turned = checkpoints.by_image(by_batch)
+    assert turned.network == image.network
+    assert turned.model.keys() == image.model.keys() < by_batch.model.keys()
+    assert all(torch.equal(turned.model[name], image.model[name]) for name in image.model)
+
+
 @pytest.mark.parametrize("option", [("--calibration-steps", 3), ("--sync-batch-norm",)])
 def test_options_about_statistics_of_the_batch_are_refused_where_images_have_their_own(
     run, events_file, capsys, option

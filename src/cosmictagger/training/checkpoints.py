@@ -33,6 +33,8 @@ FREE_OPTIONS = frozenset({"preset", "sparse"})
 # What networks were before an option existed, where its default is something else.
 BEFORE = {"norm_statistics": "batch"}
 
+RUNNING = (".running_mean", ".running_var")  # how the names of running statistics end
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -111,6 +113,17 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint for inference alone: without what only the training that made it could go on with."""
     bare: dict[str, Any] = {}
     _write(dataclasses.replace(checkpoint, optimizer=bare, scaler=bare, random=bare), path)
+
+
+def by_image(checkpoint: Checkpoint) -> Checkpoint:
+    """Let a network of --norm-statistics batch go on with those of each image.
+
+    To one that was trained with one image on each rank they are the same in training; its running statistics go.
+    """
+    model = {name: tensor for name, tensor in checkpoint.model.items() if not name.endswith(RUNNING)}
+    network = checkpoint.network | {"norm_statistics": "image"}
+    # The optimizer knows parameters alone; what was measured by running averages no longer holds.
+    return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
 
 
 def find(location: Path) -> Path:
