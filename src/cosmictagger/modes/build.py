@@ -113,6 +113,8 @@ def make_unpacker(
         transform=config.training.input_transform,
         engine=engine,
         sizes=kernel_sizes(config.network),
+        # Beside computing threads, where tables are made on a core of their own, there is but that one.
+        threads=1 if resources.spare_core else resources.threads,
     )
 
 

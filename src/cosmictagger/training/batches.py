@@ -13,6 +13,7 @@ from cosmictagger.data.batch import PADDING, Records
 from cosmictagger.metrics.confusion import confusion, sparse_confusion, tag
 from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.sites import Sizes, build_sites
+from cosmictagger.models.sparse.tables import best_builder
 from cosmictagger.training.loss import Scheme, dense_loss, sparse_loss
 
 Transform = Literal["none", "log"]
@@ -157,7 +158,10 @@ class SparseBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseUnpacker:
-    """Makes a SparseBatch of records; types as in `DenseUnpacker`, `sizes` as in `models.sparse.sites`."""
+    """Makes a SparseBatch of records; types as in `DenseUnpacker`, `sizes` as in `models.sparse.sites`.
+
+    `threads` make the tables.
+    """
 
     shape: tuple[int, int]
     device: torch.device
@@ -166,13 +170,14 @@ class SparseUnpacker:
     transform: Transform
     engine: Engine
     sizes: Sizes
+    threads: int = 1
 
     def __call__(self, records: Records) -> SparseBatch:
         """Unpack one batch."""
         counts = records["count"]
         used = np.arange(int(counts.max(initial=0))) < counts[:, :, None]
         index, value, label = (records[name][:, :, : used.shape[2]] for name in ("index", "value", "label"))
-        tables = build_sites(index, counts, self.shape, self.sizes)
+        tables = build_sites(index, counts, self.shape, self.sizes, best_builder(self.threads))
         charge = torch.from_numpy(_transformed(value[used], self.transform))
         charge = charge.to(self.device, self.dtype).to(self.model_dtype)
         return SparseBatch(

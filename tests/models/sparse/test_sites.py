@@ -22,14 +22,14 @@ def active(request):
     return occupancy(request.param)
 
 
-@pytest.fixture(params=["numpy", "compiled"])
+@pytest.fixture(params=["numpy", "compiled", "compiled, 3 threads"])
 def tables_of(request):
     if request.param == "numpy":
         return functools.partial(tables_by, builder=NumpyBuilder())
     kernels = library.load()
     if isinstance(kernels, str):
         pytest.skip(kernels)
-    return functools.partial(tables_by, builder=CompiledBuilder(kernels))
+    return functools.partial(tables_by, builder=CompiledBuilder(kernels, 3 if "threads" in request.param else 1))
 
 
 def cells(level, planes=3):

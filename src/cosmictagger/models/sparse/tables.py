@@ -29,23 +29,30 @@ class Builder(Protocol):
         ...
 
 
-def best_builder() -> Builder:
-    """Return the fastest builder that works here."""
+def best_builder(threads: int = 1) -> Builder:
+    """Return the fastest builder that works here, which may use so many threads."""
     kernels = library.load()
-    return NumpyBuilder() if isinstance(kernels, str) else CompiledBuilder(kernels)
+    return NumpyBuilder() if isinstance(kernels, str) else CompiledBuilder(kernels, threads)
 
 
 class CompiledBuilder:
     """One sweep over sorted rows of pixels, without a map of the image; runs beside other Python threads."""
 
-    def __init__(self, kernels: library.Library) -> None:
-        self._functions = kernels.functions
+    def __init__(self, kernels: library.Library, threads: int = 1) -> None:
+        self._functions, self._threads = kernels.functions, threads
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site."""
         table = np.empty((len(pixel), size * size), np.int32)
         self._functions["neighbours"](
-            image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, size, table.ctypes.data
+            image_plane.ctypes.data,
+            pixel.ctypes.data,
+            len(pixel),
+            planes,
+            *shape,
+            size,
+            table.ctypes.data,
+            self._threads,
         )
         return table
 

@@ -31,8 +31,8 @@ void ct_fill_rules(const int32_t* table, int64_t outputs, int taps, const int32_
 }
 
 void ct_neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
-                   int size, int32_t* table) {
-  neighbours(plane, pixel, sites, planes, height, width, size, table);
+                   int size, int32_t* table, int threads) {
+  neighbours(plane, pixel, sites, planes, height, width, size, table, threads);
 }
 
 int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites, int width, int32_t* plane_below,

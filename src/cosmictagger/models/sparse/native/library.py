@@ -27,7 +27,7 @@ UNTYPED: dict[str, tuple[list[Any], Any]] = {
     "tile": ([], INT),
     "count_rules": ([POINTER, LONG, INT, POINTER], LONG),
     "fill_rules": ([POINTER, LONG, INT, POINTER, POINTER, POINTER], None),
-    "neighbours": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER], None),
+    "neighbours": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER, INT], None),
     "pool_sites": ([POINTER, POINTER, LONG, INT, POINTER, POINTER, POINTER, POINTER], LONG),
 }
 

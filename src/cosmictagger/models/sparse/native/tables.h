@@ -40,7 +40,7 @@ inline void fill_rules(const int32_t* table, int64_t outputs, int taps, const in
 }
 
 // Sites in the order of plane, tick, wire -> their neighbours under a size x size kernel, [sites, size * size].
-inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width, int size, int32_t* table) {
+inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width, int size, int32_t* table, int threads) {
   int reach = size / 2, taps = size * size;
   // A row has room for `reach` wires beyond its end, so that the key of no neighbour lies in the next one.
   int64_t stride = width + reach, rows = static_cast<int64_t>(planes) * height;
@@ -53,6 +53,7 @@ inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites
   }
   key[sites] = INT64_MAX;
   for (int64_t row = 0; row < rows; ++row) start[row + 1] += start[row];
+#pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t row = 0; row < rows; ++row) {
     if (start[row] == start[row + 1]) continue;
     int tick = static_cast<int>(row % height);
