@@ -1,6 +1,6 @@
 """The peer: a dense UResNet computed as the field's own PyTorch code does, planes one after another, channels first.
 
-The same parameters and the same results as this project's dense network (but for batch normalization, which takes
+The same parameters and the same results as this project's dense network (but for normalization, which takes
 its statistics of each plane apart); nothing is folded, and no memory format is chosen.
 """
 
@@ -66,8 +66,9 @@ class PlainVocabulary(DenseVocabulary):
         return EachPlane(super().expansion(inputs, outputs, bias))
 
     def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
-        """Make batch normalization and ReLU."""
-        return EachPlane(super().activation(channels, statistics))
+        """Make normalization and ReLU, of one plane."""
+        alone = DenseVocabulary(dataclasses.replace(self.layout, nplanes=1), self.channels_last)
+        return EachPlane(alone.activation(channels, statistics))
 
     def pool(self, features: Planes) -> Planes:
         """Take the maximum over 2×2 blocks."""

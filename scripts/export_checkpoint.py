@@ -30,6 +30,10 @@ def main() -> int:
         path = checkpoints.find(wanted.source)
         wanted.output.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = checkpoints.load(path)
+        if wanted.by_image and (images := checkpoint.sampler["images_per_step"]) > 1:
+            console.warning(
+                f"{images} images a step: by image is right where they were on {images} ranks or micro-steps."
+            )
         checkpoints.export(checkpoints.by_image(checkpoint) if wanted.by_image else checkpoint, wanted.output)
     except UserError as error:
         console.error(str(error))

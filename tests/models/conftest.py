@@ -10,7 +10,7 @@ from cosmictagger.models import build_network
 from cosmictagger.models.uresnet import UResNet
 
 SMALL = {"n_initial_filters": 2, "network_depth": 2, "res_blocks_per_layer": 1, "res_blocks_deepest_layer": 1}
-SMALL |= {"res_blocks_final": 1, "filter_size_initial": 3}
+SMALL |= {"res_blocks_final": 1, "filter_size_initial": 3, "norm_statistics": "batch"}
 
 
 @pytest.fixture(autouse=True)

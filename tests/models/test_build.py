@@ -81,7 +81,7 @@ def test_shapes_that_fit(depth):
             3,
             (8, 8),
             {},
-            "--network-depth 3: images of 8×8 end as a single pixel, too little for batch normalization; "
+            "--network-depth 3: images of 8×8 end as a single pixel, too little for normalization; "
             "take --network-depth 1 or 2, or a larger --shape.",
         ),
         (

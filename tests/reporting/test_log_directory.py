@@ -63,6 +63,15 @@ def test_options_younger_than_the_record_count_as_default(tmp_path):
         prepare_log_directory(configured(tmp_path, gradient_accumulation=4), "train", has_checkpoint=True)
 
 
+def test_a_record_from_before_statistics_of_images_is_of_those_of_batches(tmp_path):
+    batch = configured(tmp_path, norm_statistics="batch")
+    path = prepare_log_directory(batch, "train", has_checkpoint=False) / "config.train.yaml"
+    path.write_text(path.read_text().replace("  norm_statistics: batch\n", ""))
+    with pytest.raises(UserError, match="--norm-statistics image, there batch"):
+        prepare_log_directory(configured(tmp_path), "train", has_checkpoint=True)
+    prepare_log_directory(batch, "train", has_checkpoint=True)
+
+
 def test_a_damaged_record_is_a_user_error(tmp_path):
     path = prepare_log_directory(configured(tmp_path), "train", has_checkpoint=False) / "config.train.yaml"
     path.write_text("a: [")

@@ -11,6 +11,9 @@ from typing import Literal
 from cosmictagger.config.options import check_section, option
 from cosmictagger.errors import UserError
 
+# What was done before an option existed, where its default is something else.
+BEFORE = {"norm_statistics": "batch"}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -141,8 +144,8 @@ class NetworkConfig:
     batch_norm: bool = option(True, "normalization after each convolution")
     norm_statistics: Literal["batch", "image"] = option(
         "image",
-        "mean and variance to normalize by: those of each image on its own, everywhere (image), or those of the images of "
-        "a rank, and running averages of them in validation and inference (batch, as the presets have it)",
+        "mean and variance to normalize by: those of each image, all planes together, everywhere (image), or those of the "
+        "images of a rank, and running averages of them in validation and inference (batch, as the presets have it)",
     )
     use_bias: bool = option(True, "biases in the convolutions")
 
@@ -190,15 +193,15 @@ class TrainingConfig:
     )
     batch_norm_momentum: float = option(
         0.1,
-        "weight of a step in the running statistics of batch normalization; 1 / (steps that they average), so less "
+        "weight of a step in the running statistics (--norm-statistics batch); 1 / (steps that they average), so less "
         "with small batches",
         above=0,
         maximum=1,
     )
     calibration_steps: int = option(
         0,
-        "take the statistics of batch normalization anew from the images of the last N steps, before each validation "
-        "and checkpoint; 0: their running averages",
+        "take the running statistics (--norm-statistics batch) anew from the images of the last N steps, before each "
+        "validation and checkpoint; 0: their running averages",
         minimum=0,
     )
     gradient_clip: float | None = option(None, "largest norm of the gradient [no limit]", above=0)
@@ -274,7 +277,9 @@ class DistributionConfig:
     gpu_buffers: Literal["auto", "direct", "pinned"] = option(
         "auto", "mpi on GPUs: hand gradients to a CUDA-aware MPI (direct), or copy them through host memory (pinned)"
     )
-    sync_batch_norm: bool = option(False, "batch normalization over the images of all ranks, while training")
+    sync_batch_norm: bool = option(
+        False, "normalization over the images of all ranks, while training (--norm-statistics batch)"
+    )
     bind: Literal["auto", "none"] = option(
         "auto", "auto: split a host's cores evenly between its ranks, unless the launcher has bound them"
     )

@@ -7,7 +7,7 @@ from cosmictagger.models.vocabulary import Features, Vocabulary
 
 
 class Block(nn.Module):
-    """Convolution (`conv`), batch normalization (`norm`), ReLU."""
+    """Convolution (`conv`), normalization (`norm`), ReLU."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Workshop:
     def _residual(self, channels: int, size: int) -> ResidualBlock:
         first, second = self.block(channels, channels, size), self.block(channels, channels, size)
         # Its branch starts at zero, so that a new network is as shallow as its levels: the variance would
-        # otherwise double at each block, which without batch normalization overflows in deep networks.
+        # otherwise double at each block, which without normalization overflows in deep networks.
         last = second.norm if self.config.batch_norm else second.conv
         nn.init.zeros_(last.get_parameter("weight"))
         return ResidualBlock(first.conv, first.norm, second.conv, second.norm)

@@ -45,7 +45,7 @@ def check_shape(config: NetworkConfig, shape: tuple[int, int]) -> None:
     if any(size % step for size in shape):
         problem, cure = f"cannot be halved {config.network_depth} times", f"a --shape of multiples of {step}"
     else:
-        problem, cure = "end as a single pixel, too little for batch normalization", "a larger --shape"
+        problem, cure = "end as a single pixel, too little for normalization", "a larger --shape"
     advice = f"--network-depth {_alternatives(depths)}, or {cure}" if depths else cure
     raise UserError(
         f"--network-depth {config.network_depth}: images of {shape[0]}×{shape[1]} {problem}; take {advice}."
@@ -70,7 +70,7 @@ def _vocabulary(config: NetworkConfig, nplanes: int, data_format: str, engine: E
 
 def _fits(config: NetworkConfig, shape: tuple[int, int], depth: int) -> bool:
     step = 2**depth
-    # Batch normalization of a single pixel has no variance to divide by.
+    # Normalization of a single pixel has no variance to divide by.
     alone = config.batch_norm and shape[0] * shape[1] == step * step
     return shape[0] % step == 0 and shape[1] % step == 0 and not alone
 

@@ -113,7 +113,7 @@ def make_unpacker(
         transform=config.training.input_transform,
         engine=engine,
         sizes=kernel_sizes(config.network),
-        # Beside computing threads, where tables are made on a core of their own, there is but that one.
+        # Where tables are made in a thread beside the computing, one core is theirs.
         threads=1 if resources.spare_core else resources.threads,
     )
 

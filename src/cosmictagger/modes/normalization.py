@@ -8,13 +8,13 @@ FEW_IMAGES = 4
 
 def refuse_batch_options(config: Config) -> None:
     """Refuse what is about the statistics of a batch where every image has its own; raises UserError."""
-    if config.network.norm_statistics == "batch":
+    if not config.network.batch_norm or config.network.norm_statistics == "batch":
         return
-    for flag, value in (
-        ("--calibration-steps", config.training.calibration_steps),
+    for flag, asked in (
+        ("--calibration-steps", config.training.calibration_steps > 0),
         ("--sync-batch-norm", config.distribution.sync_batch_norm),
     ):
-        if value:
+        if asked:
             raise UserError(
                 f"{flag}: is about statistics of the batch, and --norm-statistics image takes those of each image; "
                 f"leave out {flag}, or take --norm-statistics batch."
@@ -28,5 +28,5 @@ def advice(config: Config, ranks: int) -> str | None:
         return None
     return (
         f"Normalization by batch sees {images} {'image' if images == 1 else 'images'} at a time: validation and inference, "
-        "which take running averages, will find less than training does; --norm-statistics image avoids that."
+        "which take running averages, will score worse than training; --norm-statistics image avoids that."
     )

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cosmictagger.config.resolve import all_options, to_dict, to_yaml
-from cosmictagger.config.sections import Config
+from cosmictagger.config.sections import BEFORE, Config
 from cosmictagger.errors import UserError
 from cosmictagger.reporting.files import write_atomically
 
@@ -82,11 +82,11 @@ def refuse_other_settings(record: Path, config: Config) -> None:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """List the options that matter and differ, such as ``--learning-rate 0.001, there 0.0003``.
 
-    Options that the older record does not know count as having their default there.
+    Options that the older record does not know count as having their default there, or what was done before them.
     """
     found = []
     for key, (section, item) in all_options().items():
-        default = list(item.default) if isinstance(item.default, tuple) else item.default
+        default = BEFORE.get(key, list(item.default) if isinstance(item.default, tuple) else item.default)
         before, now = (old.get(section) or {}).get(key, default), new[section][key]
         if key not in FREE_OPTIONS and before != now:
             found.append(f"{item.flag} {_word(now)}, there {_word(before)}")

@@ -160,7 +160,7 @@ class SparseBatch:
 class SparseUnpacker:
     """Makes a SparseBatch of records; types as in `DenseUnpacker`, `sizes` as in `models.sparse.sites`.
 
-    `threads` make the tables.
+    `threads`: how many find neighbours.
     """
 
     shape: tuple[int, int]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cosmictagger import __version__
-from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.config.sections import BEFORE, NetworkConfig
 from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
 
@@ -29,9 +29,6 @@ PRETRAINED = "pretrained"  # what --weights-location may say instead of a path
 # Options that a checkpoint may differ in: a preset is a name for other options, and dense and sparse networks
 # have the same parameters and compute the same function of the active pixels.
 FREE_OPTIONS = frozenset({"preset", "sparse"})
-
-# What networks were before an option existed, where its default is something else.
-BEFORE = {"norm_statistics": "batch"}
 
 RUNNING = (".running_mean", ".running_var")  # how the names of running statistics end
 
@@ -190,7 +187,7 @@ def check_network(checkpoint: Checkpoint, network: NetworkConfig, inputs: Mappin
     """
     defaults = dataclasses.asdict(NetworkConfig())
     asked = dataclasses.asdict(network) | dict(inputs)
-    # An option that the checkpoint does not know is younger, and its default is what was done before.
+    # An option that the checkpoint does not know is younger, and its default is what was done before (see `parse`).
     held = defaults | checkpoint.network | checkpoint.inputs
     differences = [
         f"--{key.replace('_', '-')}: checkpoint {_show(held[key])}, asked {_show(asked[key])}"

@@ -76,7 +76,7 @@ class LossScaler:
 class Precision:
     """The number formats of a run.
 
-    Loss, metrics and the parameters and statistics of batch normalizations are float32 whatever this says.
+    Loss, metrics and the parameters and statistics of normalizations are float32 whatever this says.
     """
 
     name: Literal["float32", "bfloat16", "mixed"]

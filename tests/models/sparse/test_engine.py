@@ -16,7 +16,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-11}
 # Sums of up to a few thousand products of float32, relative to the largest value.
 FLOAT32 = 5e-6
 SIZES = (frozenset({3, 5}), frozenset({3}))
-CHANNELS = [(1, 8), (3, 5), (8, 8), (16, 24), (33, 17), (70, 3)]
+CHANNELS = [(1, 8), (3, 5), (8, 8), (16, 24), (33, 17), (70, 3), (24, 32), (32, 40), (40, 48), (48, 12)]
 
 
 @pytest.fixture(params=OCCUPANCIES)
@@ -124,19 +124,22 @@ def test_pooling_of_rectified_values(engine, active, sites, channels):
     compare(engine.pool(values, sites, 0), expected, [raw])
 
 
-def test_pooling_takes_active_children_alone(engine):
+@pytest.mark.parametrize("channels", [1, 8, 11])
+def test_pooling_takes_active_children_alone(engine, channels):
     active = occupancy("single site")
     sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
-    assert engine.pool(torch.tensor([[-2.0, 3.0]]), sites, 0).tolist() == [[-2.0, 3.0]]
+    values = random(1, channels).detach()
+    assert torch.equal(engine.pool(values, sites, 0), values)
 
 
-def test_of_equal_children_the_first_takes_the_gradient(engine):
+@pytest.mark.parametrize("channels", [1, 8, 11])
+def test_of_equal_children_the_first_takes_the_gradient(engine, channels):
     active = np.zeros((1, 1, 4, 4), bool)
     active[0, 0, :2, :2] = True
     sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
-    values = torch.tensor([[1.0], [2.0], [2.0], [0.0]], requires_grad=True)
+    values = torch.tensor([[1.0], [2.0], [2.0], [0.0]]).repeat(1, channels).requires_grad_()
     engine.pool(values, sites, 0).sum().backward()
-    assert values.grad.flatten().tolist() == [0, 1, 0, 0]
+    assert values.grad.tolist() == [[number] * channels for number in (0, 1, 0, 0)]
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 40])

@@ -91,7 +91,7 @@ class Normalization(parameters.Normalization):
 
 
 class Rectification(nn.Module):
-    """What is left of an activation without batch normalization: the shortcut and ReLU."""
+    """What is left of an activation without normalization: the shortcut and ReLU."""
 
     def forward(self, features: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """Features [B, C, H, W], and a shortcut of that shape → features; overwrites the first."""

@@ -138,7 +138,7 @@ class CpuEngine:
             return _apply(_Activation, values, shortcut, None, None, None, False, kernels)
         if norm.weight.dtype != values.dtype:
             raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
-        training = training and (norm.running_mean is None or len(values) > 1)
+        training = norm.running_mean is None or (training and len(values) > 1)
         running = (norm.running_mean, norm.running_var, norm.momentum)
         return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, kernels)
 

@@ -81,8 +81,9 @@ class Engine(Protocol):
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
 
-        In `training` by mean and variance of the sites. With running statistics, fewer than two sites are
-        normalized as in evaluation, also in training, and leave them as they are; without, one site has variance 0.
+        In `training` by mean and variance of the sites. Fewer than two sites are normalized as in evaluation, also in
+        training, and leave the running statistics as they are. A norm without those always takes mean and variance
+        of the sites, of which there must be one at least.
         """
         ...
 

@@ -81,7 +81,7 @@ class Normalization(parameters.Normalization):
 
 
 class Rectification(nn.Module):
-    """What is left of an activation without batch normalization: the shortcut and ReLU."""
+    """What is left of an activation without normalization: the shortcut and ReLU."""
 
     def forward(self, features: SparseFeatures, shortcut: SparseFeatures | None = None) -> SparseFeatures:
         """Features, and a shortcut on the same sites → features."""

@@ -77,7 +77,7 @@ class TorchEngine:
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
         if norm is not None:
-            training = training and (norm.running_mean is None or len(values) > 1)
+            training = norm.running_mean is None or (training and len(values) > 1)
             # Not of torch.nn.functional, which refuses to take the variance of one site.
             values = torch.batch_norm(
                 values,

@@ -1,4 +1,4 @@
-// Batch normalization over the sites, an added shortcut and rectification, forward and backward.
+// Normalization over the sites, an added shortcut and rectification, forward and backward.
 #pragma once
 
 #include "simd.h"

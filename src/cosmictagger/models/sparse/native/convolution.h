@@ -56,6 +56,12 @@ std::vector<T> pack(const T* weight, Strides strides, int taps, int in, int firs
   return packed;
 }
 
+// Pairs whose sums stay in registers together.
+constexpr int group_size(int vectors) {
+  int size = (REGISTERS - vectors - 1) / vectors;
+  return size > 8 ? 8 : size;
+}
+
 // sums[p] += inputs[p] * weights for P rows, with weights [in / GROUP][VECTORS].
 template <class T, int VECTORS, int P, int GROUP>
 inline void multiply(const T* const* inputs, T* const* sums, const T* weights, int in) {
@@ -81,12 +87,7 @@ inline void multiply(const T* const* inputs, T* const* sums, const T* weights, i
     for (int v = 0; v < VECTORS; ++v) S::store(sums[p] + v * S::LANES, total[p][v]);
 }
 
-constexpr int group_size(int vectors) {
-  int size = (REGISTERS - vectors - 1) / vectors;
-  return size > 8 ? 8 : size;
-}
-
-// The same; the usual numbers of channels are constants of the compiler.
+// `multiply`, with the usual numbers of channels as constants of the compiler.
 template <class T, int VECTORS, int P, int GROUP>
 inline void multiply_usual(const T* const* inputs, T* const* sums, const T* weights, int in) {
   switch (in) {
