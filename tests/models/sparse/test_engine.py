@@ -186,16 +186,21 @@ def test_normalization(engine, sites_, channels, with_shortcut, training):
 
 
 @pytest.mark.parametrize("with_shortcut", [True, False])
-@pytest.mark.parametrize(("sites_", "channels"), list(itertools.product([1, 2, 300], [1, 5, 16])))
-def test_normalization_without_running_statistics(engine, sites_, channels, with_shortcut):
+@pytest.mark.parametrize("sizes", [[1], [2], [300], [150, 1, 70]], ids=str)
+@pytest.mark.parametrize("channels", [1, 5, 16])
+def test_normalization_of_parts(engine, sizes, channels, with_shortcut):
+    sites_ = sum(sizes)
     values, shortcut = random(sites_, channels), random(sites_, channels, seed=1) if with_shortcut else None
     norm = Normalization(Layout(nplanes=1, volumetric=False, shared=True), channels, "image").double()
     with torch.no_grad():
         norm.weight.copy_(random(channels, seed=2))
         norm.bias.copy_(random(channels, seed=3))
-    result = engine.activate(values, shortcut, norm, True)
-    variance, mean = torch.var_mean(values, dim=0, correction=0)
-    expected = (values - mean) / (variance + 1e-4).sqrt() * norm.weight + norm.bias
+    result = engine.activate_apart(values, shortcut, norm, sizes)
+    parts = []
+    for part in torch.split(values, sizes):
+        variance, mean = torch.var_mean(part, dim=0, correction=0)
+        parts.append((part - mean) / (variance + 1e-4).sqrt() * norm.weight + norm.bias)
+    expected = torch.cat(parts)
     expected = torch.relu(expected if shortcut is None else expected + shortcut)
     compare(result, expected, [values, norm.weight, norm.bias] + [shortcut] * with_shortcut)
 

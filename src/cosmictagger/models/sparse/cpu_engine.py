@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -134,13 +135,22 @@ class CpuEngine:
         values, kernels = self._ready(values)
         if shortcut is not None:
             shortcut = shortcut.to(values.dtype).contiguous()
+        sizes = [len(values)]
         if norm is None:
-            return _apply(_Activation, values, shortcut, None, None, None, False, kernels)
-        if norm.weight.dtype != values.dtype:
-            raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
-        training = norm.running_mean is None or (training and len(values) > 1)
+            return _apply(_Activation, values, shortcut, None, None, None, False, sizes, kernels)
+        _check_type(norm, values)
+        training = training and len(values) > 1
         running = (norm.running_mean, norm.running_var, norm.momentum)
-        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, kernels)
+        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, sizes, kernels)
+
+    def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
+        """Normalize part by part, add the shortcut, rectify."""
+        values, kernels = self._ready(values)
+        if shortcut is not None:
+            shortcut = shortcut.to(values.dtype).contiguous()
+        _check_type(norm, values)
+        running = (norm.running_mean, norm.running_var, norm.momentum)
+        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, True, sizes, kernels)
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
         values, kernels = self._ready(values)
@@ -168,8 +178,13 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return result
 
 
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _address(tensor: Tensor | None, row: int = 0) -> int | None:
+    return None if tensor is None else tensor.data_ptr() + row * tensor.stride(0) * tensor.element_size()
+
+
+def _check_type(norm: Normalization, values: Tensor) -> None:
+    if norm.weight.dtype != values.dtype:
+        raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
 
 
 class _Convolution(torch.autograd.Function):
@@ -213,8 +228,13 @@ class _Convolution(torch.autograd.Function):
         return by_values, by_weight, by_bias, None, None
 
 
+def _rows(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Give the first row and the number of rows of each part."""
+    return zip(itertools.accumulate(sizes, initial=0), sizes, strict=False)
+
+
 class _Activation(torch.autograd.Function):
-    """Values and shortcut [S, C], weight and bias [C] or None, running statistics → [S, C]."""
+    """Values and shortcut [S, C], weight and bias [C] or None, running statistics, sizes of parts of S → [S, C]."""
 
     @staticmethod
     def forward(
@@ -225,18 +245,20 @@ class _Activation(torch.autograd.Function):
         bias: Tensor | None,
         running: tuple[Tensor | None, Tensor | None, float] | None,
         training: bool,
+        sizes: list[int],
         kernels: dict[str, Function],
     ) -> Tensor:
-        result = torch.empty_like(values)
-        mean, inverse = values.new_empty(2, values.shape[1])
+        result, channels = torch.empty_like(values), values.shape[1]
+        mean, inverse = values.new_empty(2, len(sizes), channels)
         means, variances, momentum = (None, None, 0.0) if running is None else running
-        kernels["activate"](
-            values.data_ptr(), _address(shortcut), _address(weight), _address(bias), _address(means),
-            _address(variances), momentum, EPSILON, training, mean.data_ptr(), inverse.data_ptr(), result.data_ptr(),
-            *values.shape, torch.get_num_threads(),
-        )  # fmt: skip
+        for part, (row, sites) in enumerate(_rows(sizes)):
+            kernels["activate"](
+                _address(values, row), _address(shortcut, row), _address(weight), _address(bias), _address(means),
+                _address(variances), momentum, EPSILON, training, _address(mean, part), _address(inverse, part),
+                _address(result, row), sites, channels, torch.get_num_threads(),
+            )  # fmt: skip
         ctx.save_for_backward(values, result, weight, mean, inverse)
-        ctx.training, ctx.kernels, ctx.added = training, kernels, shortcut is not None
+        ctx.training, ctx.sizes, ctx.kernels, ctx.added = training, sizes, kernels, shortcut is not None
         return result
 
     @staticmethod
@@ -245,13 +267,16 @@ class _Activation(torch.autograd.Function):
         values, result, weight, mean, inverse = ctx.saved_tensors
         slope = slope.contiguous()
         by_values, by_shortcut = torch.empty_like(values), torch.empty_like(values) if ctx.added else None
-        by_weight, by_bias = (None, None) if weight is None else (torch.empty_like(weight), torch.empty_like(weight))
-        ctx.kernels["activate_slopes"](
-            values.data_ptr(), result.data_ptr(), slope.data_ptr(), _address(weight), ctx.training, mean.data_ptr(),
-            inverse.data_ptr(), by_values.data_ptr(), _address(by_shortcut), _address(by_weight), _address(by_bias),
-            *values.shape, torch.get_num_threads(),
-        )  # fmt: skip
-        return by_values, by_shortcut, by_weight, by_bias, None, None, None
+        by_weight, by_bias = (None, None) if weight is None else (torch.empty_like(mean), torch.empty_like(mean))
+        for part, (row, sites) in enumerate(_rows(ctx.sizes)):
+            ctx.kernels["activate_slopes"](
+                _address(values, row), _address(result, row), _address(slope, row), _address(weight), ctx.training,
+                _address(mean, part), _address(inverse, part), _address(by_values, row), _address(by_shortcut, row),
+                _address(by_weight, part), _address(by_bias, part), sites, values.shape[1], torch.get_num_threads(),
+            )  # fmt: skip
+        if by_weight is not None and by_bias is not None:
+            by_weight, by_bias = by_weight.sum(0), by_bias.sum(0)
+        return by_values, by_shortcut, by_weight, by_bias, None, None, None, None
 
 
 class _Pool(torch.autograd.Function):

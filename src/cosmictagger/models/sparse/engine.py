@@ -82,9 +82,12 @@ class Engine(Protocol):
         """Normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
 
         In `training` by mean and variance of the sites. Fewer than two sites are normalized as in evaluation, also in
-        training, and leave the running statistics as they are. A norm without those always takes mean and variance
-        of the sites, of which there must be one at least.
+        training, and leave the running statistics as they are.
         """
+        ...
+
+    def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
+        """Do so for parts of the sites, `sizes` of them in turn (each at least 1), by mean and variance of each part."""
         ...
 
 

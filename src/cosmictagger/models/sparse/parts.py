@@ -69,15 +69,10 @@ class Normalization(parameters.Normalization):
         return features.with_values(self.engine.activate(features.values, added, self, self.training))
 
     def _by_image(self, features: SparseFeatures, shortcut: Tensor | None) -> Tensor:
-        values = features.values
         sizes = [size for size in features.sites.image_sizes[features.level] if size]
         if not sizes:
-            return values * self.weight + self.bias  # nothing, and no gradient that is missing
-        if len(sizes) == 1:
-            return self.engine.activate(values, shortcut, self, True)
-        shortcuts = [None] * len(sizes) if shortcut is None else torch.split(shortcut, sizes)
-        images = zip(torch.split(values, sizes), shortcuts, strict=True)
-        return torch.cat([self.engine.activate(value, added, self, True) for value, added in images])
+            return features.values * self.weight + self.bias  # nothing, and no gradient that is missing
+        return self.engine.activate_apart(features.values, shortcut, self, sizes)
 
 
 class Rectification(nn.Module):

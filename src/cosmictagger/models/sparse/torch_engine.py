@@ -77,19 +77,12 @@ class TorchEngine:
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
         if norm is not None:
-            training = norm.running_mean is None or (training and len(values) > 1)
-            # Not of torch.nn.functional, which refuses to take the variance of one site.
-            values = torch.batch_norm(
-                values,
-                norm.weight,
-                norm.bias,
-                norm.running_mean,
-                norm.running_var,
-                training,
-                norm.momentum,
-                EPSILON,
-                torch.backends.cudnn.enabled,
-            )
+            values = _normalize(values, norm, training and len(values) > 1)
+        return torch.relu(values if shortcut is None else values + shortcut)
+
+    def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
+        """Normalize part by part, add the shortcut, rectify."""
+        values = torch.cat([_normalize(part, norm, True) for part in torch.split(values, sizes)])
         return torch.relu(values if shortcut is None else values + shortcut)
 
 
@@ -121,6 +114,21 @@ def common(values: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor,
 def biased(values: Tensor, bias: Tensor | None) -> Tensor:
     """Add the bias where there is one."""
     return values if bias is None else values + bias
+
+
+def _normalize(values: Tensor, norm: Normalization, training: bool) -> Tensor:
+    # Not that of torch.nn.functional, which refuses to take the variance of one site.
+    return torch.batch_norm(
+        values,
+        norm.weight,
+        norm.bias,
+        norm.running_mean,
+        norm.running_var,
+        training,
+        norm.momentum,
+        EPSILON,
+        torch.backends.cudnn.enabled,
+    )
 
 
 def _gather(values: Tensor, table: Tensor, absent: float = 0.0) -> Tensor:
