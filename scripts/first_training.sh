@@ -3,7 +3,7 @@
 # Usage: scripts/first_training.sh PYTHON DIRECTORY     (EVENTS and STEPS in the environment change its size)
 set -euo pipefail
 python=$1 directory=$2
-events=${EVENTS:-2500} steps=${STEPS:-4000}
+events=${EVENTS:-2000} steps=${STEPS:-3000}
 exec_py="$(dirname "$0")/../bin/exec.py"
 data="$directory/data"
 sample="$(dirname "$0")/../../shared/data/sbnd_sample.h5"
