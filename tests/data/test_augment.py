@@ -109,6 +109,7 @@ def test_noise_changes_each_pixel_on_its_own_and_leaves_no_pixel_empty():
     faint = dataclasses.replace(event.planes[0], value=np.full(20_000, 0.05, np.float32))
     event = dataclasses.replace(event, planes=(faint, *event.planes[1:]))
     after = Augmentation(("noise",), seed=1, planes=3)(event, 0)
+    # Of 20,000 draws the mean scatters by 0.007 and the standard deviation by 0.005.
     difference = after.planes[1].value - event.planes[1].value
     assert abs(difference.std() - NOISE) < 0.03
     assert abs(difference.mean()) < 0.03

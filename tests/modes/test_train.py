@@ -219,6 +219,18 @@ def test_a_target_needs_a_value_and_a_file_to_validate_on(run, capsys):
     assert "--aux-file" in capsys.readouterr().err
 
 
+def test_augmented_images_are_the_same_after_a_resumption(run, events_file, tmp_path):
+    words = ("-mb", 2, "-lr", 5e-3, "--warmup-steps", 0, "-ci", 100, "--file", events_file)
+    augment = ("--augment", "drift-mirror", "beam-mirror", "time-shift", "charge-scale", "noise")
+    assert run("train", "-i", 4, *words, *augment, log=tmp_path / "whole") == 0
+    for steps in (2, 4):
+        assert run("train", "-i", steps, *words, *augment, log=tmp_path / "parts") == 0
+    assert run("train", "-i", 4, *words, log=tmp_path / "plain") == 0
+    whole, parts, plain = (parameters(tmp_path / name, 4) for name in ("whole", "parts", "plain"))
+    assert difference(whole, parts) == 0
+    assert difference(whole, plain) > 1e-3
+
+
 @pytest.mark.parametrize("kind", ["--sparse", "--no-sparse"])
 def test_one_image_at_a_time_trains_alike_by_batch_and_by_image(run, events_file, tmp_path, kind):
     for statistics in ("batch", "image"):

@@ -132,25 +132,24 @@ class CpuEngine:
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
-        values, kernels = self._ready(values)
-        if shortcut is not None:
-            shortcut = shortcut.to(values.dtype).contiguous()
-        sizes = [len(values)]
-        if norm is None:
-            return _apply(_Activation, values, shortcut, None, None, None, False, sizes, kernels)
-        _check_type(norm, values)
-        training = training and len(values) > 1
-        running = (norm.running_mean, norm.running_var, norm.momentum)
-        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, sizes, kernels)
+        return self._activate(values, shortcut, norm, training and len(values) > 1, [len(values)])
 
     def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
         """Normalize part by part, add the shortcut, rectify."""
+        return self._activate(values, shortcut, norm, True, sizes)
+
+    def _activate(
+        self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool, sizes: list[int]
+    ) -> Tensor:
         values, kernels = self._ready(values)
         if shortcut is not None:
             shortcut = shortcut.to(values.dtype).contiguous()
-        _check_type(norm, values)
+        if norm is None:
+            return _apply(_Activation, values, shortcut, None, None, None, False, sizes, kernels)
+        if norm.weight.dtype != values.dtype:
+            raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
         running = (norm.running_mean, norm.running_var, norm.momentum)
-        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, True, sizes, kernels)
+        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, sizes, kernels)
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
         values, kernels = self._ready(values)
@@ -180,11 +179,6 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
 
 def _address(tensor: Tensor | None, row: int = 0) -> int | None:
     return None if tensor is None else tensor.data_ptr() + row * tensor.stride(0) * tensor.element_size()
-
-
-def _check_type(norm: Normalization, values: Tensor) -> None:
-    if norm.weight.dtype != values.dtype:
-        raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
 
 
 class _Convolution(torch.autograd.Function):
