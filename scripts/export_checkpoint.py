@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a small checkpoint of a training, for inference alone: parameters, without the state of the optimizer.
 
-python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image]
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N]
 """
 
 import argparse
@@ -24,6 +24,12 @@ def main() -> int:
         help="normalize by the statistics of each image: for networks of --norm-statistics batch that were trained with "
         "one image on each rank, to which both are the same in training",
     )
+    parser.add_argument(
+        "--exchange-levels",
+        type=int,
+        metavar="N",
+        help="add the option of that name to a network that was trained without, to go on training",
+    )
     wanted = parser.parse_args()
     console = Console()
     try:
@@ -34,7 +40,11 @@ def main() -> int:
             console.warning(
                 f"{images} images a step: by image is right where they were on {images} ranks or micro-steps."
             )
-        checkpoints.export(checkpoints.by_image(checkpoint) if wanted.by_image else checkpoint, wanted.output)
+        if wanted.by_image:
+            checkpoint = checkpoints.by_image(checkpoint)
+        if wanted.exchange_levels is not None:
+            checkpoint = checkpoints.with_exchange(checkpoint, wanted.exchange_levels)
+        checkpoints.export(checkpoint, wanted.output)
     except UserError as error:
         console.error(str(error))
         return 2

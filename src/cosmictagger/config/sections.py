@@ -134,6 +134,12 @@ class NetworkConfig:
     bottleneck_size: int = option(-1, "channels of a 1×1 bottleneck around the deepest blocks; -1: none", minimum=-1)
     filter_size_deepest: int = option(3, "kernel size of the deepest blocks (odd)", minimum=1)
     filter_size_initial: int = option(5, "kernel size of the first convolution (odd)", minimum=1)
+    exchange_levels: int = option(
+        0,
+        "levels, of the deepest above the very last, at which the planes tell each other on the way up what is strongest at "
+        "each tick",
+        minimum=0,
+    )
     connections: Literal["sum", "concat", "none"] = option("sum", "how the way down joins the way up at each level")
     connect_pre_res_blocks_down: bool = option(
         True, "take the connection before (true) or after (false) the blocks of the way down"
@@ -156,6 +162,11 @@ class NetworkConfig:
                 raise UserError(
                     f"--{key.replace('_', '-')}: {getattr(self, key)} is even; kernels must be odd, such as 3 or 5."
                 )
+        if self.exchange_levels > self.network_depth:
+            raise UserError(
+                f"--exchange-levels: {self.exchange_levels}, but there are {self.network_depth} levels on the way up "
+                "(--network-depth)."
+            )
         if self.bottleneck_size == 0:
             raise UserError("--bottleneck-size: 0 channels cannot carry anything; take -1 for no bottleneck.")
         if self.conv_mode == "3D" and not self.share_weights:

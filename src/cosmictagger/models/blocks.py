@@ -1,5 +1,6 @@
 """The blocks of a UResNet, put together from the parts of a vocabulary."""
 
+import torch
 from torch import nn
 
 from cosmictagger.config.sections import NetworkConfig
@@ -64,6 +65,28 @@ class Interpolation(Block):
         return self.vocabulary.unpool(super().forward(features))
 
 
+class Exchange(nn.Module):
+    """Lets the planes tell each other, tick by tick, the strongest of their features.
+
+    A tick is what planes have in common: charge that one of them sees there, the others see at the same tick, at wires
+    of their own. The last step starts at zero: a network that was trained without can go on with it.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, channels: int, bias: bool) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+        together = vocabulary.nplanes * channels
+        self.mix = nn.Conv1d(together, together, 3, padding=1, bias=bias)
+        self.spread = nn.Conv1d(together, together, 1, bias=bias)
+        for parameter in self.spread.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Features) -> Features:
+        """Features → features."""
+        mixed = torch.relu(self.mix(self.vocabulary.tick_maximum(features)))
+        return self.vocabulary.add_to_ticks(features, self.spread(mixed))
+
+
 class Sum(nn.Module):
     """Connection that adds the features of the way down to those of the way up."""
 
@@ -112,6 +135,12 @@ class Workshop:
     def pointwise(self, inputs: int, outputs: int) -> Block:
         """Make a 1×1 Block."""
         return Block(*self._pointwise(inputs, outputs))
+
+    def exchange(self, channels: int, level: int) -> nn.Module:
+        """Make what planes tell each other at a level, if anything."""
+        if level < self.config.network_depth - self.config.exchange_levels:
+            return nn.Identity()
+        return Exchange(self.vocabulary, channels, self.config.use_bias)
 
     def stack(self, count: int, channels: int, size: int = 3) -> nn.Sequential:
         """Make `count` blocks, residual or plain, that keep the channels."""

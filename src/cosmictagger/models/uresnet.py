@@ -25,6 +25,7 @@ class UResNet(nn.Module):
         levels.k.downsample.{conv,norm}.*
         levels.k.upsample.{conv,norm}.*
         levels.k.connect.{conv,norm}.*       connections concat only
+        levels.k.exchange.{mix,spread}.*     at the deepest exchange_levels only
         levels.k.up.i.{conv,norm}.*          residual: as in down
         deepest.enter.{conv,norm}.*          with a bottleneck only; also deepest.leave
         deepest.blocks.i.{conv,norm}.*       residual: as in down
@@ -42,7 +43,7 @@ class UResNet(nn.Module):
         channels = channels_of_levels(config)
         self.initial = workshop.block(1, channels[0], config.filter_size_initial)
         self.levels = nn.ModuleList(
-            Level(config, workshop, here, below) for here, below in itertools.pairwise(channels)
+            Level(config, workshop, number, *pair) for number, pair in enumerate(itertools.pairwise(channels))
         )
         self.deepest = Deepest(config, vocabulary, channels[-1])
         self.final = workshop.stack(config.res_blocks_final, channels[0])
@@ -65,7 +66,7 @@ class UResNet(nn.Module):
 class Level(nn.Module):
     """One level: its blocks on the way down and on the way up, and the steps to and from the level below."""
 
-    def __init__(self, config: NetworkConfig, workshop: Workshop, channels: int, below: int) -> None:
+    def __init__(self, config: NetworkConfig, workshop: Workshop, number: int, channels: int, below: int) -> None:
         super().__init__()
         self.skip_before_down = config.connect_pre_res_blocks_down
         self.join_before_up = config.connect_pre_res_blocks_up
@@ -73,6 +74,7 @@ class Level(nn.Module):
         self.downsample = workshop.downsample(channels, below)
         self.upsample = workshop.upsample(below, channels)
         self.connect = workshop.connection(channels)
+        self.exchange = workshop.exchange(channels, number)
         self.up = workshop.stack(config.res_blocks_per_layer, channels)
 
     def down_one(self, features: Features) -> tuple[Features, Features]:
@@ -84,8 +86,8 @@ class Level(nn.Module):
         """Features of the level below, and of the connection → features of this level."""
         features = self.upsample(below)
         if self.join_before_up:
-            return self.up(self.connect(features, skipped))
-        return self.connect(self.up(features), skipped)
+            return self.up(self.exchange(self.connect(features, skipped)))
+        return self.connect(self.up(self.exchange(features)), skipped)
 
 
 class Deepest(nn.Module):

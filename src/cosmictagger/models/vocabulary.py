@@ -62,6 +62,19 @@ class Vocabulary(Protocol):
         """Copy each site to its 2×2 children, one level up (nearest-neighbour interpolation)."""
         ...
 
+    @property
+    def nplanes(self) -> int:
+        """Planes of an image."""
+        ...
+
+    def tick_maximum(self, features: Features) -> Tensor:
+        """Take the maximum over the wires of each tick, of features that are nowhere negative: [N, P × C, height]."""
+        ...
+
+    def add_to_ticks(self, features: Features, rows: Tensor) -> Features:
+        """Add rows [N, P × C, height] to all wires of each tick."""
+        ...
+
     def add(self, first: Features, second: Features) -> Features:
         """Add features of equal channels on the same sites."""
         ...

@@ -19,6 +19,7 @@ from cosmictagger import __version__
 from cosmictagger.config.sections import BEFORE, NetworkConfig
 from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
+from cosmictagger.models import build_network
 
 FORMAT = "cosmictagger-checkpoint"
 FORMAT_VERSION = 1
@@ -121,6 +122,21 @@ def by_image(checkpoint: Checkpoint) -> Checkpoint:
     network = checkpoint.network | {"norm_statistics": "image"}
     # The optimizer knows parameters alone; what was measured by running averages no longer holds.
     return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
+
+
+def with_exchange(checkpoint: Checkpoint, levels: int) -> Checkpoint:
+    """Let a network go on as one of --exchange-levels `levels`: what is new starts as nothing, so it computes the same.
+
+    Raises UserError where the network has such levels, or not that many levels at all.
+    """
+    if checkpoint.network.get("exchange_levels", 0):
+        raise UserError("--exchange-levels: the network has such levels already.")
+    config = checkpoint.network | {"exchange_levels": levels}
+    size = 2 ** (config["network_depth"] + 1)  # any that can be halved so often
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(NetworkConfig(**config), checkpoint.inputs["nplanes"], (size, size))
+    return dataclasses.replace(checkpoint, model=network.state_dict() | checkpoint.model, network=config)
 
 
 def find(location: Path) -> Path:

@@ -114,6 +114,12 @@ class MaskedVocabulary(DenseVocabulary):
         height = features.values.shape[2] * 2
         return Masked(super().unpool(features.values) * MASKS[height], MASKS[height])
 
+    def tick_maximum(self, features):
+        return super().tick_maximum(features.values)
+
+    def add_to_ticks(self, features, rows):
+        return features.with_values(super().add_to_ticks(features.values, rows))
+
     def add(self, first, second):
         return first.with_values(first.values + second.values)
 

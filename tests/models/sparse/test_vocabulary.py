@@ -33,6 +33,8 @@ CASES = {
     "3D": {"conv_mode": "3D", "bottleneck_size": 4},
     "by image": {"norm_statistics": "image", "downsampling": "max_pooling"},
     "by image, 3D": {"norm_statistics": "image", "conv_mode": "3D", "residual": False},
+    "exchange": {"exchange_levels": 2, "connect_pre_res_blocks_up": False, "norm_statistics": "image"},
+    "exchange, 3D": {"exchange_levels": 1, "conv_mode": "3D", "downsampling": "max_pooling", "use_bias": False},
     "3D apart": {"conv_mode": "3D", "block_concat": True, "downsampling": "max_pooling"},
 }
 

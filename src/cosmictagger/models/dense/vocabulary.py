@@ -31,6 +31,11 @@ class DenseVocabulary:
     layout: Layout
     channels_last: bool = True
 
+    @property
+    def nplanes(self) -> int:
+        """Planes of an image."""
+        return self.layout.nplanes
+
     def enter(self, images: Tensor) -> Tensor:
         """Images [N, P, H, W] → features of one channel."""
         n, nplanes, height, width = images.shape
@@ -77,6 +82,15 @@ class DenseVocabulary:
     def unpool(self, features: Tensor) -> Tensor:
         """Copy each pixel into a 2×2 block."""
         return F.interpolate(features, scale_factor=2.0, mode="nearest")
+
+    def tick_maximum(self, features: Tensor) -> Tensor:
+        """Take the maximum over the wires of each tick: [N, P × C, height]."""
+        planes = self.layout.nplanes if self.layout.folded else 1
+        return features.amax(dim=3).reshape(-1, planes * features.shape[1], features.shape[2])
+
+    def add_to_ticks(self, features: Tensor, rows: Tensor) -> Tensor:
+        """Add rows [N, P × C, height] to all wires of each tick."""
+        return features + rows.reshape(features.shape[:3]).to(features.dtype)[..., None]
 
     def add(self, first: Tensor, second: Tensor) -> Tensor:
         """Add two features."""

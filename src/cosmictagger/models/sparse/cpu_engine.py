@@ -16,7 +16,7 @@ from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.native.library import Function, Library
 from cosmictagger.models.sparse.native.library import load as load_library
-from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
+from cosmictagger.models.sparse.sites import Int32, SiteTables
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -49,14 +49,20 @@ class Rules:
 
 
 class CpuLevel:
-    """The rules of a level; those of convolutions from and to the level below are made when first asked for."""
+    """The rules of a level; those that not every network needs are made when first asked for."""
 
-    def __init__(self, level: Level, library: Library) -> None:
-        self._level, self._library = level, library
+    def __init__(self, tables: SiteTables, number: int, library: Library) -> None:
+        self._tables, self._number, self._library = tables, number, library
+        self._level = level = tables.levels[number]
         self.rules: Mapping[int, Rules] = {size: Rules.of(table, library) for size, table in level.neighbours.items()}
         self.family = 0 if level.family is None else level.family.ctypes.data
         self.children = 0 if level.children is None else level.children.ctypes.data
         self.sites, self.parents = len(level), 0 if level.children is None else len(level.children)
+
+    @functools.cached_property
+    def ticks(self) -> Int32:
+        """First site of each tick of each plane, and their number."""
+        return self._tables.tick_starts(self._number)
 
     @functools.cached_property
     def down(self) -> Rules:
@@ -98,7 +104,7 @@ class CpuEngine:
 
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Sort the neighbours of all sites into rules."""
-        return place(tables, device, tuple(CpuLevel(level, self._library) for level in tables.levels))
+        return place(tables, device, tuple(CpuLevel(tables, k, self._library) for k in range(len(tables.levels))))
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""
@@ -129,6 +135,16 @@ class CpuEngine:
         """Copy to active children, one level up."""
         values, kernels = self._ready(values)
         return _apply(_Unpool, values, sites.levels[level], kernels)
+
+    def tick_maximum(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Take the maximum over the active sites of each tick, or 0."""
+        values, kernels = self._ready(values)
+        return _apply(_TickMaximum, values, sites.levels[level].ticks, kernels)
+
+    def add_to_ticks(self, values: Tensor, rows: Tensor, sites: Sites, level: int) -> Tensor:
+        """Add a row to all active sites of its tick."""
+        values, kernels = self._ready(values)
+        return _apply(_AddToTicks, values, rows.to(values.dtype).contiguous(), sites.levels[level].ticks, kernels)
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
@@ -319,3 +335,52 @@ class _Unpool(torch.autograd.Function):
             slope.data_ptr(), links.children, *result.shape, result.data_ptr(), torch.get_num_threads()
         )
         return result, None, None
+
+
+class _TickMaximum(torch.autograd.Function):
+    """Maximum over the sites of each tick, or 0: [S, C] → [ticks, C]; equal ones share the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, starts: Int32, kernels: dict[str, Function]) -> Tensor:
+        result = values.new_empty(len(starts) - 1, values.shape[1])
+        kernels["tick_maximum"](
+            values.data_ptr(), starts.ctypes.data, *result.shape, result.data_ptr(), torch.get_num_threads()
+        )
+        ctx.save_for_backward(values, result)
+        ctx.starts, ctx.kernels = starts, kernels
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        values, result = ctx.saved_tensors
+        slope, by_values = slope.contiguous(), torch.empty_like(values)
+        ctx.kernels["tick_maximum_slopes"](
+            values.data_ptr(), result.data_ptr(), slope.data_ptr(), ctx.starts.ctypes.data, *result.shape,
+            by_values.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return by_values, None, None
+
+
+class _AddToTicks(torch.autograd.Function):
+    """Values [S, C] and a row [ticks, C] for the sites of each tick → [S, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rows: Tensor, starts: Int32, kernels: dict[str, Function]) -> Tensor:
+        result = torch.empty_like(values)
+        kernels["add_to_ticks"](
+            values.data_ptr(), rows.data_ptr(), starts.ctypes.data, *rows.shape, result.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.starts, ctx.kernels, ctx.ticks = starts, kernels, len(rows)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        slope = slope.contiguous()
+        by_rows = slope.new_empty(ctx.ticks, slope.shape[1])
+        ctx.kernels["add_to_ticks_slopes"](
+            slope.data_ptr(), ctx.starts.ctypes.data, *by_rows.shape, by_rows.data_ptr(), torch.get_num_threads()
+        )
+        return slope, by_rows, None, None

@@ -78,6 +78,17 @@ class Engine(Protocol):
         """Copy to active children, from the level below to `level`."""
         ...
 
+    def tick_maximum(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Take the maximum over the active sites of each tick, or 0 where that is more: [images × planes × height, C].
+
+        Sites that share the maximum share its gradient.
+        """
+        ...
+
+    def add_to_ticks(self, values: Tensor, rows: Tensor, sites: Sites, level: int) -> Tensor:
+        """Add a row of `rows` [images × planes × height, C] to all active sites of its tick."""
+        ...
+
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
 

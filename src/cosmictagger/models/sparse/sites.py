@@ -42,6 +42,13 @@ class SiteTables:
     planes: int
     levels: tuple[Level, ...]
 
+    def tick_starts(self, level: int) -> Int32:
+        """Give the first site of each tick of each plane at a level, and their number: [images × planes × height + 1]."""
+        height, width = self.levels[level].shape
+        rows = self.levels[level].image_plane * height + self.levels[level].pixel // width
+        sites = np.bincount(rows, minlength=self.images * self.planes * height)
+        return np.concatenate(([0], np.cumsum(sites))).astype(np.int32)
+
 
 def kernel_sizes(config: NetworkConfig) -> tuple[frozenset[int], ...]:
     """List the sizes of the sparse kernels at each level of a network: network_depth + 1 sets."""

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
-from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
+from cosmictagger.models.sparse.sites import Int32, SiteTables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TorchLevel:
     neighbours: Mapping[int, Tensor]  # kernel size -> [S, k * k]
     family: Tensor | None  # [S]
     children: Tensor | None  # [sites below, 4]
+    ticks: Tensor  # sites of each tick of each plane, [images * planes * height], int64
 
 
 class TorchEngine:
@@ -34,7 +36,7 @@ class TorchEngine:
 
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Bring the site sets of a batch to the device."""
-        return place(tables, device, tuple(make_level(level, device) for level in tables.levels))
+        return place(tables, device, tuple(make_level(tables, k, device) for k in range(len(tables.levels))))
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""
@@ -74,6 +76,14 @@ class TorchEngine:
         links = sites.levels[level]
         return _apply(_Unpool, values, links.children, links.family)
 
+    def tick_maximum(self, values: Tensor, sites: Sites, level: int) -> Tensor:
+        """Take the maximum over the active sites of each tick, or 0."""
+        return torch.segment_reduce(values, "max", lengths=sites.levels[level].ticks, initial=0, unsafe=True)
+
+    def add_to_ticks(self, values: Tensor, rows: Tensor, sites: Sites, level: int) -> Tensor:
+        """Add a row to all active sites of its tick."""
+        return values + _apply(_AtTicks, rows.to(values.dtype), sites.levels[level].ticks, len(values))
+
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
         if norm is not None:
@@ -91,8 +101,10 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return result
 
 
-def make_level(level: Level, device: torch.device) -> TorchLevel:
+def make_level(tables: SiteTables, number: int, device: torch.device) -> TorchLevel:
     """Bring the tables of a level to the device."""
+    level = tables.levels[number]
+    ticks = torch.from_numpy(np.diff(tables.tick_starts(number)).astype(np.int64)).to(device)
 
     def index(table: Int32 | None) -> Tensor | None:
         if table is None:
@@ -101,7 +113,7 @@ def make_level(level: Level, device: torch.device) -> TorchLevel:
         return torch.where(sent < 0, len(level), sent)
 
     neighbours = {size: table for size, numpy in level.neighbours.items() if (table := index(numpy)) is not None}
-    return TorchLevel(neighbours, index(level.family), index(level.children))
+    return TorchLevel(neighbours, index(level.family), index(level.children), ticks)
 
 
 def common(values: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -220,3 +232,18 @@ class _Unpool(torch.autograd.Function):
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         (children,) = ctx.saved_tensors
         return _gather(slope, children).sum(dim=1), None, None
+
+
+class _AtTicks(torch.autograd.Function):
+    """Hand out rows [ticks, C] to the sites of each tick: [S, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ticks: Tensor, sites: int) -> Tensor:
+        ctx.save_for_backward(ticks)
+        return torch.repeat_interleave(rows, ticks, dim=0, output_size=sites)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
+        (ticks,) = ctx.saved_tensors
+        return torch.segment_reduce(slope.contiguous(), "sum", lengths=ticks, initial=0, unsafe=True), None, None

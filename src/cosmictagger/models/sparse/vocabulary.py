@@ -24,6 +24,11 @@ class SparseVocabulary:
     layout: Layout
     engine: Engine
 
+    @property
+    def nplanes(self) -> int:
+        """Planes of an image."""
+        return self.layout.nplanes
+
     def enter(self, images: SparseFeatures) -> SparseFeatures:
         """Take the charge of the active pixels [S, 1]."""
         return images
@@ -63,6 +68,18 @@ class SparseVocabulary:
         """Copy each site to the active pixels of its 2×2 block."""
         sites, level = features.sites, features.level - 1
         return SparseFeatures(self.engine.unpool(features.values, sites, level), sites, level)
+
+    def tick_maximum(self, features: SparseFeatures) -> Tensor:
+        """Take the maximum over the wires of each tick: [N, P × C, height]."""
+        sites, level = features.sites, features.level
+        rows = self.engine.tick_maximum(features.values, sites, level)
+        return rows.view(sites.images, sites.planes, -1, rows.shape[1]).transpose(2, 3).flatten(1, 2)
+
+    def add_to_ticks(self, features: SparseFeatures, rows: Tensor) -> SparseFeatures:
+        """Add rows [N, P × C, height] to all wires of each tick."""
+        sites, values = features.sites, features.values
+        flat = rows.view(sites.images, sites.planes, values.shape[1], -1).transpose(2, 3).reshape(-1, values.shape[1])
+        return features.with_values(self.engine.add_to_ticks(values, flat, sites, features.level))
 
     def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
         """Add two features."""

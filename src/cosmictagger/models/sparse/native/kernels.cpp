@@ -12,13 +12,14 @@
 #include "convolution.h"
 #include "pooling.h"
 #include "tables.h"
+#include "ticks.h"
 
 using namespace cosmictagger;
 
 extern "C" {
 
 // Everything that other code must agree with: checked when the library is loaded.
-int ct_version() { return 1; }
+int ct_version() { return 2; }
 int ct_tile() { return TILE; }
 
 int64_t ct_count_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts) {
@@ -80,6 +81,22 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
   void ct_unpool_slopes_##NAME(const T* slope, const int32_t* children, int64_t parents, int channels, T* result,      \
                                int threads) {                                                                          \
     unpool_slopes<T>(slope, children, parents, channels, result, threads);                                             \
+  }                                                                                                                    \
+  void ct_tick_maximum_##NAME(const T* values, const int32_t* starts, int64_t ticks, int channels, T* result,          \
+                              int threads) {                                                                           \
+    tick_maximum<T>(values, starts, ticks, channels, result, threads);                                                 \
+  }                                                                                                                    \
+  void ct_tick_maximum_slopes_##NAME(const T* values, const T* result, const T* slope, const int32_t* starts,          \
+                                     int64_t ticks, int channels, T* by_values, int threads) {                         \
+    tick_maximum_slopes<T>(values, result, slope, starts, ticks, channels, by_values, threads);                        \
+  }                                                                                                                    \
+  void ct_add_to_ticks_##NAME(const T* values, const T* rows, const int32_t* starts, int64_t ticks, int channels,      \
+                              T* result, int threads) {                                                                \
+    add_to_ticks<T>(values, rows, starts, ticks, channels, result, threads);                                           \
+  }                                                                                                                    \
+  void ct_add_to_ticks_slopes_##NAME(const T* slope, const int32_t* starts, int64_t ticks, int channels, T* by_rows,   \
+                                     int threads) {                                                                    \
+    add_to_ticks_slopes<T>(slope, starts, ticks, channels, by_rows, threads);                                          \
   }
 
 FOR_TYPE(float, float32)

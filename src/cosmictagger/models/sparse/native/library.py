@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 1
+VERSION = 2
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
@@ -22,6 +22,10 @@ TYPED: dict[str, list[Any]] = {
     "pool_slopes": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "unpool": [POINTER, POINTER, LONG, INT, POINTER, INT],
     "unpool_slopes": [POINTER, POINTER, LONG, INT, POINTER, INT],
+    "tick_maximum": [POINTER, POINTER, LONG, INT, POINTER, INT],
+    "tick_maximum_slopes": [POINTER, POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
+    "add_to_ticks": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
+    "add_to_ticks_slopes": [POINTER, POINTER, LONG, INT, POINTER, INT],
 }
 UNTYPED: dict[str, tuple[list[Any], Any]] = {
     "tile": ([], INT),
