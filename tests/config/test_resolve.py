@@ -103,6 +103,7 @@ def test_a_yaml_that_would_run_code_is_refused(yaml_file):
     ("flags", "message"),
     [
         ({"bottleneck_size": 0}, "--bottleneck-size: 0"),
+        ({"exchange_levels": 6}, "--exchange-levels: 6, but there are 5 levels"),
         ({"conv_mode": "3D", "share_weights": False}, "--no-share-weights"),
         ({"model_half_precision": True, "precision": "mixed"}, "--model-half-precision"),
     ],

@@ -26,6 +26,7 @@ GRID = {
     "connections": ["sum", "concat", "none"],
     "connect_pre_res_blocks_down": [True, False],
     "connect_pre_res_blocks_up": [True, False],
+    "exchange_levels": [0, 1],
     "growth_rate": ["linear", "multiplicative"],
     "downsampling": ["convolutional", "max_pooling"],
     "upsampling": ["convolutional", "interpolation"],
@@ -75,6 +76,8 @@ GRADIENT_CASES = {
     "2D concat": {"connections": "concat", "residual": False},
     "2D unshared": {"share_weights": False, "connections": "concat"},
     "2D by image": {"norm_statistics": "image", "downsampling": "max_pooling"},
+    "2D exchange": {"exchange_levels": 1, "norm_statistics": "image"},
+    "2D exchange unshared": {"exchange_levels": 1, "share_weights": False, "connect_pre_res_blocks_up": False},
     "2D without batch norm": {"batch_norm": False, "connect_pre_res_blocks_up": False},
     "3D": {"conv_mode": "3D", "connect_pre_res_blocks_down": False},
 }
@@ -139,6 +142,28 @@ def test_the_deepest_level_mixes_planes(small_network, options):
     changed[:, 0] += 1
     difference = (network(changed) - network(images)).abs().amax(dim=(0, 2, 3, 4))
     assert difference.min() > 1e-6
+
+
+@pytest.mark.parametrize("options", [*PLANES_APART, {"share_weights": False}], ids=str)
+def test_exchange_reaches_the_other_planes_at_the_same_tick_alone(small_network, options):
+    """With planes apart otherwise, in evaluation by running statistics: a pixel of plane 0 tells planes 1 and 2 its ticks."""
+    plain = {"res_blocks_per_layer": 0, "res_blocks_final": 0, "res_blocks_deepest_layer": 0, "filter_size_initial": 1}
+    network = small_network(**options | plain | {"block_concat": True, "exchange_levels": 2}).eval()
+    images = random_images(1, shape=(32, 16))
+    changed = images.clone()
+    changed[0, 0, 13, 5] += 100
+    ticks = (network(changed) - network(images)).abs().amax(dim=(2, 4))[0]
+    reach = 4 + 2  # of a kernel of 3 ticks at level 1, then at level 0, around the four pixels that share level 2
+    assert ticks[1:, 13].min() > 0
+    assert ticks[1:, : 12 - reach].max() == ticks[1:, 16 + reach :].max() == 0
+
+
+def test_new_exchange_changes_nothing(small_network):
+    torch.manual_seed(0)
+    with_it = build_network(NetworkConfig(**SMALL, exchange_levels=2), 3, (16, 16)).double().eval()
+    without = small_network().eval()
+    without.load_state_dict({name: t for name, t in with_it.state_dict().items() if "exchange" not in name})
+    assert torch.equal(with_it(random_images()), without(random_images()))
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -302,7 +327,10 @@ def test_parameter_names_are_stable(small_network):
         "final.0.norm2",
         "classify",
     ]
-    plain = small_network(network_depth=1, residual=False, connections="sum")
+    plain = small_network(network_depth=2, residual=False, connections="sum", exchange_levels=1)
+    assert [name for name in plain.state_dict() if "exchange" in name] == [
+        f"levels.1.exchange.{part}.{kind}" for part in ("mix", "spread") for kind in ("weight", "bias")
+    ]
     assert "levels.0.down.0.conv.weight" in plain.state_dict()
     assert not any(name.startswith(("levels.0.connect", "deepest.enter")) for name in plain.state_dict())
 

@@ -214,9 +214,10 @@ def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
     assert "cosmic only" in (log / "report.html").read_text()
 
 
-def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--exchange-levels", 1)], ids=str)
+def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path, options):
     small = tmp_path / "made" / "small.pt"
-    command = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, small]
+    command = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, small, *options]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     whole = next((trained / "checkpoints").iterdir())

@@ -8,6 +8,7 @@ from torch import nn
 
 from cosmictagger.config.sections import NetworkConfig, TrainingConfig
 from cosmictagger.errors import UserError
+from cosmictagger.models import build_network
 from cosmictagger.training import checkpoints
 from cosmictagger.training.checkpoints import (
     Checkpoint,
@@ -228,6 +229,25 @@ def test_a_checkpoint_from_before_statistics_of_images_is_of_those_of_batches(st
     assert found.network == network | {"norm_statistics": "batch"}
     with pytest.raises(UserError, match="--norm-statistics: checkpoint batch, asked image"):
         check_network(found, NetworkConfig(), {}, store.directory)
+
+
+def test_a_network_goes_on_with_exchange_where_it_was():
+    config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None)
+    module = build_network(config, 3, (32, 32))
+    plain = make(1, module, network=dataclasses.asdict(config))
+    more = checkpoints.with_exchange(plain, 2)
+    grown = build_network(NetworkConfig(**more.network), 3, (32, 32))
+    load_parameters(grown, more, "there")
+    assert {name.rpartition(".exchange")[0] for name in more.model.keys() - plain.model.keys()} == {
+        "levels.1",
+        "levels.2",
+    }
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(grown.eval()(images), module.eval()(images))
+    with pytest.raises(UserError, match="such levels already"):
+        checkpoints.with_exchange(more, 2)
+    with pytest.raises(UserError, match="--exchange-levels: 4, but there are 3 levels"):
+        checkpoints.with_exchange(plain, 4)
 
 
 def test_parameters_that_do_not_fit_are_named(tmp_path):

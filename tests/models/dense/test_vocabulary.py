@@ -46,6 +46,17 @@ def test_merged_channels_are_plane_major(kind):
     assert torch.equal(merged, torch.stack((images, -images), dim=2).flatten(1, 2))
 
 
+def test_what_is_largest_at_a_tick_comes_plane_major_and_is_added_to_all_its_wires(vocabulary):
+    images = random_images()
+    features = vocabulary.enter(images)
+    features = vocabulary.concatenate(features, -features)
+    largest = vocabulary.tick_maximum(features)
+    assert torch.equal(largest, torch.stack((images.amax(3), (-images).amax(3)), dim=2).flatten(1, 2))
+    added = vocabulary.leave(vocabulary.add_to_ticks(features, largest))
+    rows = largest.view(2, 3, 2, 16, 1)
+    assert torch.equal(added, torch.stack((images, -images), dim=2) + rows)
+
+
 def test_merged_3d_convolution_equals_a_convolution_of_volumes():
     vocabulary = DenseVocabulary(LAYOUTS["3D"])
     mixing = vocabulary.merged.convolution(1, 2, 3, bias=True).double()

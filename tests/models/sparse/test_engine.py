@@ -143,6 +143,36 @@ def test_of_equal_children_the_first_takes_the_gradient(engine, channels):
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 40])
+def test_the_maximum_over_the_wires_of_a_tick(engine, active, sites, channels):
+    raw = random(int(active.sum()), channels)
+    values = torch.relu(raw)
+    expected = dense(values, active).amax(dim=3).transpose(1, 2).flatten(0, 1)
+    compare(engine.tick_maximum(values, sites, 0), expected, [raw])
+
+
+def test_the_maximum_over_a_tick_is_at_least_0_and_equal_sites_share_its_gradient(engine):
+    active = np.zeros((1, 1, 4, 4), bool)
+    active[0, 0, 1, :3] = active[0, 0, 2, 0] = True
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    values = torch.tensor([[2.0], [1.0], [2.0], [-3.0]], requires_grad=True)
+    result = engine.tick_maximum(values, sites, 0)
+    result.sum().backward()
+    assert result.tolist() == [[0], [2], [0], [0]]
+    assert values.grad.tolist() == [[0.5], [0], [0.5], [0]]
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
+@pytest.mark.parametrize("level", [0, 1])
+def test_adding_to_the_wires_of_a_tick(engine, active, sites, level, channels):
+    there = halved(active) if level else active
+    images, planes, height, width = there.shape
+    values, rows = random(int(there.sum()), channels), random(images * planes * height, channels, seed=1)
+    spread = rows.view(images * planes, height, 1, channels).expand(-1, -1, width, -1).permute(0, 3, 1, 2)
+    result = engine.add_to_ticks(values, rows, sites, level)
+    compare(result, at_sites(dense(values, there) + spread, there), [values, rows])
+
+
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
 def test_unpooling(engine, active, sites, channels):
     below = halved(active)
     values = random(int(below.sum()), channels)
