@@ -1,14 +1,14 @@
 """Row ranges of tables equal plain slicing, however the table is stored; damage is noticed."""
 
-import mmap
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from cosmictagger.data.chunks import ChunkedTable, LockedTable, MappedTable, Table, open_table
+from cosmictagger.data.chunks import NEAR, ChunkedTable, ChunkIndex, LockedTable, MappedTable, Table, open_table
 from cosmictagger.data.layout import VOXEL
+from cosmictagger.data.mapped import map_file
 from cosmictagger.errors import UserError
 
 ROWS, CHUNK = 95, 10
@@ -36,8 +36,7 @@ def make(path: Path, storage: dict, rows: np.ndarray | None = None, **file_optio
 
 
 def open_file(path: Path, name: str = "voxels") -> Table:
-    with path.open("rb") as raw:
-        mapped = memoryview(mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ))
+    mapped = map_file(path)
     with h5py.File(path, "r", locking=False) as file:
         return open_table(file[name], mapped)
 
@@ -124,3 +123,26 @@ def test_rows_beyond_the_end_of_the_mapped_file_are_damage(tmp_path, kind):
     path = make(tmp_path / "a.h5", STORAGE[kind][0])
     with h5py.File(path, "r", locking=False) as file, pytest.raises(UserError, match="is damaged or incomplete"):
         open_table(file["voxels"], memoryview(path.read_bytes()[:2100])).read(0, ROWS)
+
+
+def test_chunks_near_each_other_are_fetched_together():
+    offset = np.array([100, 300, 250 + NEAR, 1 + NEAR * 9, -1, 50])
+    index = ChunkIndex(offset, np.array([200, 20, 30, 40, 0, 5]), np.ones(6, bool))
+    near, far = (100, 280 + NEAR), (1 + NEAR * 9, 41 + NEAR * 9)
+    assert list(index.pieces(0, 6)) == [near, far, (50, 55)]
+    assert list(index.pieces(1, 2)) == [(300, 320)]
+    assert list(index.pieces(4, 5)) == []
+
+
+@pytest.mark.parametrize("kind", ["gzip", "chunked", "contiguous"])
+def test_a_read_announces_the_bytes_that_it_takes(tmp_path, monkeypatch, kind):
+    path = make(tmp_path / "a.h5", STORAGE[kind][0])
+    told = []
+    monkeypatch.setattr("cosmictagger.data.chunks.will_read", lambda mapped, *piece: told.append(piece))
+    stored = open_file(path).read(11, 19).stored_bytes
+    ((start, stop),) = told
+    assert stop - start == stored
+    with h5py.File(path) as file:
+        dataset = file["voxels"].id
+        begin = dataset.get_offset() if kind == "contiguous" else dataset.get_chunk_info_by_coord((CHUNK,)).byte_offset
+    assert start == begin + (11 * VOXEL.itemsize if kind == "contiguous" else 0)

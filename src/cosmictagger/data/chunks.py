@@ -6,6 +6,7 @@ after that a read inflates just the chunks it needs, with the interpreter's lock
 
 import array
 import threading
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import h5py
@@ -14,9 +15,11 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from cosmictagger.data.layout import Records
+from cosmictagger.data.mapped import will_read
 from cosmictagger.errors import UserError
 
 _INFLATE_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # isal declares an instance
+NEAR = 65536  # bytes; chunks nearer than this are fetched together with what lies between
 _HDF5_LOCK = threading.Lock()  # one for all files: HDF5 itself is not safe for threads
 
 
@@ -76,7 +79,7 @@ class MappedTable:
 
     def __init__(self, dataset: h5py.Dataset, mapped: memoryview) -> None:
         self._length = len(dataset)
-        offset = dataset.id.get_offset()
+        self._mapped, self._offset = mapped, (offset := dataset.id.get_offset())
         available = (len(mapped) - offset) // dataset.dtype.itemsize
         if available < self._length:
             raise _damaged(dataset.file.filename, dataset.name, max(available, 0))
@@ -87,16 +90,28 @@ class MappedTable:
 
     def read(self, start: int, stop: int) -> Rows:
         """Give a view of the rows."""
+        size = self._records.dtype.itemsize
+        will_read(self._mapped, self._offset + start * size, self._offset + stop * size)
         records = self._records[start:stop]
         return Rows(records, records.nbytes)
 
 
-class _ChunkIndex(NamedTuple):
+class ChunkIndex(NamedTuple):
     """Where each chunk lies: its first byte (-1: never written), stored size, and whether it is deflated."""
 
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     deflated: npt.NDArray[np.bool_]
+
+    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Give first and last byte + 1 of the pieces of the file that hold the chunks from `start` up to `stop`."""
+        written = self.offset[start:stop] >= 0
+        begin = self.offset[start:stop][written]
+        end = begin + self.size[start:stop][written]
+        gap = begin[1:] - end[:-1]
+        breaks = np.flatnonzero((gap < 0) | (gap > NEAR))
+        if len(begin):
+            yield from zip(begin[[0, *(breaks + 1)]].tolist(), end[[*breaks, -1]].tolist(), strict=True)
 
 
 class ChunkedTable:
@@ -111,7 +126,7 @@ class ChunkedTable:
         self._unwritten = np.full(self._chunk_rows, dataset.fillvalue, self._dtype).tobytes()
         self._mapped = mapped
         self._deflated = deflated
-        self._index: _ChunkIndex | None = None
+        self._index: ChunkIndex | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -122,12 +137,14 @@ class ChunkedTable:
             return Rows(np.zeros(0, self._dtype), 0)
         index = self._chunk_index()
         first, last = start // self._chunk_rows, (stop - 1) // self._chunk_rows
+        for begin, end in index.pieces(first, last + 1):
+            will_read(self._mapped, begin, end)
         data = b"".join([self._chunk(index, number) for number in range(first, last + 1)])
         skipped = (start - first * self._chunk_rows) * self._dtype.itemsize
         records: Records = np.frombuffer(data, self._dtype, stop - start, skipped)
         return Rows(records, int(index.size[first : last + 1].sum()))
 
-    def _chunk(self, index: _ChunkIndex, number: int) -> bytes | memoryview:
+    def _chunk(self, index: ChunkIndex, number: int) -> bytes | memoryview:
         offset, size = index.offset[number], index.size[number]
         if offset < 0:
             return self._unwritten
@@ -141,14 +158,14 @@ class ChunkedTable:
             raise self._damaged(number)
         return data
 
-    def _chunk_index(self) -> _ChunkIndex:
+    def _chunk_index(self) -> ChunkIndex:
         if self._index is None:
             with _HDF5_LOCK:
                 if self._index is None:
                     self._index = self._look_up()
         return self._index
 
-    def _look_up(self) -> _ChunkIndex:
+    def _look_up(self) -> ChunkIndex:
         found = array.array("q")
 
         def note(chunk: Any) -> None:
@@ -161,7 +178,7 @@ class ChunkedTable:
             raise self._damaged(0) from None
         row, start, stored, mask = np.array(found).reshape(-1, 4).T
         count = -(-self._length // self._chunk_rows)
-        index = _ChunkIndex(np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.bool_))
+        index = ChunkIndex(np.full(count, -1), np.zeros(count, np.int64), np.zeros(count, np.bool_))
         number = row // self._chunk_rows
         index.offset[number], index.size[number] = start, stored
         index.deflated[number] = (mask == 0) & self._deflated

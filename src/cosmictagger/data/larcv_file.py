@@ -1,7 +1,6 @@
 """One larcv3 file: its events, its products, and where the pixels of every plane lie."""
 
 import dataclasses
-import mmap
 from pathlib import Path
 
 import h5py
@@ -13,6 +12,7 @@ from cosmictagger.data import layout
 from cosmictagger.data.chunks import Table, open_table
 from cosmictagger.data.events import EventId, Product
 from cosmictagger.data.layout import Records
+from cosmictagger.data.mapped import map_file
 from cosmictagger.errors import UserError
 
 LARGEST_IMAGE = 2**31 - 1  # pixel indices are int32
@@ -177,8 +177,7 @@ class LarcvFile:
 
 def _map(path: Path) -> memoryview:
     try:
-        with path.open("rb") as file:
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return map_file(path)
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror}.") from None
     except ValueError:  # an empty file cannot be mapped
