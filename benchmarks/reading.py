@@ -4,6 +4,10 @@ Images and labels of the same events at full resolution, in shuffled and in sequ
 dropped from memory before each reading) and a warm one, by this project's reader and by plain h5py slicing of the same
 tables, one thread; larcv where it is installed. Milliseconds an event, megabytes from the disk for each, and how many
 times as long the others take, with the range over rounds.
+
+Opening a file does not count, nor what a reader learns there for good: here the places of all chunks, while HDF5 (in h5py
+and larcv) looks up each when it needs it. larcv never closes its files, so that some of its later readings find more in
+memory. On Linux.
 """
 
 import argparse
@@ -17,22 +21,28 @@ from pathlib import Path
 
 import h5py
 
+from cosmictagger.data.events import EventReader
 from cosmictagger.data.hdf5_reader import Hdf5Reader
 from cosmictagger.data.larcv_reader import LarcvReader
 from cosmictagger.errors import UserError
 
 IMAGE, LABEL = "sbndwire", "sbnd_cosmicseg"
-Read = Callable[[int], object]
+Read = Callable[[int], int]  # entry -> pixels of its images
 
 
 def own(path: str) -> Read:
     """Read by this project."""
-    return Hdf5Reader([path], image_producer=IMAGE, label_producer=LABEL).read
+    return counted(Hdf5Reader([path], image_producer=IMAGE, label_producer=LABEL))
 
 
 def larcv(path: str) -> Read:
     """Read by the larcv library."""
-    return LarcvReader([path], image_producer=IMAGE, label_producer=LABEL).read
+    return counted(LarcvReader([path], image_producer=IMAGE, label_producer=LABEL))
+
+
+def counted(reader: EventReader) -> Read:
+    """Count the pixels that a reader gives."""
+    return lambda entry: sum(len(plane.index) for plane in reader.read(entry).planes)
 
 
 def plain(path: str) -> Read:
@@ -40,14 +50,14 @@ def plain(path: str) -> Read:
     data = h5py.File(path, "r", locking=False)["Data"]
     groups = [data[f"sparse2d_{producer}_group"] for producer in (IMAGE, LABEL)]
 
-    def read(entry: int) -> object:
-        found = []
+    def read(entry: int) -> int:
+        pixels = []
         for group in groups:
             first, count = group["extents"][entry]
             extents = group["voxel_extents"][int(first) : int(first + count)]
-            start, stop = extents["first"][0], extents["first"][-1] + extents["N"][-1]
-            found.append(group["voxels"][int(start) : int(stop)])
-        return found
+            start = int(extents["first"].min())
+            pixels.append(len(group["voxels"][start : start + int(extents["N"].sum())]))
+        return pixels[0]
 
     return read
 
@@ -65,8 +75,8 @@ def from_disk() -> int:
     return int(lines["read_bytes"])
 
 
-def measure(maker: Callable[[str], Read], path: str, entries: Sequence[int], *, cold: bool) -> tuple[float, float]:
-    """Milliseconds and megabytes from the disk for each entry; opening the file does not count."""
+def measure(maker: Callable[[str], Read], path: str, entries: Sequence[int], *, cold: bool) -> tuple[float, float, int]:
+    """Milliseconds and megabytes from the disk for each entry, and the pixels of all."""
     if cold:
         drop(path)  # before it is opened: pages that someone has mapped would stay
     read = maker(path)
@@ -75,10 +85,9 @@ def measure(maker: Callable[[str], Read], path: str, entries: Sequence[int], *, 
         for entry in entries:
             read(entry)
     bytes_before, start = from_disk(), time.perf_counter()
-    for entry in entries:
-        read(entry)
+    pixels = sum(read(entry) for entry in entries)
     seconds = time.perf_counter() - start
-    return 1e3 * seconds / len(entries), (from_disk() - bytes_before) / 1e6 / len(entries)
+    return 1e3 * seconds / len(entries), (from_disk() - bytes_before) / 1e6 / len(entries), pixels
 
 
 def main() -> None:
@@ -99,7 +108,7 @@ def main() -> None:
     draw = random.Random(0)
     for order in ("shuffled", "sequential"):
         for state in ("cold", "warm"):
-            found: dict[str, list[tuple[float, float]]] = {maker.__name__: [] for maker in makers}
+            found: dict[str, list[tuple[float, float, int]]] = {maker.__name__: [] for maker in makers}
             for _ in range(given.rounds):
                 start = draw.randrange(max(length - given.events, 0) + 1)
                 entries = list(range(start, min(start + given.events, length)))
@@ -110,15 +119,15 @@ def main() -> None:
             report(f"{order}, {state}", found)
 
 
-def report(title: str, found: dict[str, list[tuple[float, float]]]) -> None:
-    """Print a line for each reader."""
+def report(title: str, found: dict[str, list[tuple[float, float, int]]]) -> None:
+    """Print a line for each reader, once it is sure that all have read the same pixels."""
     for name, rounds in found.items():
-        times = [milliseconds for milliseconds, _ in rounds]
-        ratios = [other / ours for (ours, _), (other, _) in zip(found["own"], rounds, strict=True)]
-        sys.stdout.write(
-            f"{title:17} {name:6} {spread(times)} ms  {statistics.median(m for _, m in rounds):6.2f} MB  "
-            f"x {spread(ratios)}\n"
-        )
+        times, megabytes, pixels = zip(*rounds, strict=True)
+        if pixels != tuple(count for *_, count in found["own"]):
+            sys.exit(f"{name} has read other pixels than own: {pixels}")
+        ratios = [other / ours for (ours, *_), other in zip(found["own"], times, strict=True)]
+        disk = statistics.median(megabytes)
+        sys.stdout.write(f"{title:17} {name:6} {spread(times)} ms  {disk:6.2f} MB  x {spread(ratios)}\n")
         sys.stdout.flush()
 
 

@@ -1,14 +1,15 @@
 """Row ranges of tables equal plain slicing, however the table is stored; damage is noticed."""
 
+import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from cosmictagger.data.chunks import NEAR, ChunkedTable, ChunkIndex, LockedTable, MappedTable, Table, open_table
+from cosmictagger.data.chunks import NEAR, ChunkedTable, ChunkIndex, LockedTable, PlainTable, Table, open_table
 from cosmictagger.data.layout import VOXEL
-from cosmictagger.data.mapped import map_file
+from cosmictagger.data.raw_file import RawFile
 from cosmictagger.errors import UserError
 
 ROWS, CHUNK = 95, 10
@@ -16,7 +17,7 @@ RANGES = [(0, ROWS), (0, 0), (0, 1), (9, 11), (10, 20), (11, 19), (34, 71), (90,
 STORAGE = {
     "gzip": ({"chunks": (CHUNK,), "compression": "gzip", "maxshape": (None,)}, ChunkedTable),
     "chunked": ({"chunks": (CHUNK,)}, ChunkedTable),
-    "contiguous": ({}, MappedTable),
+    "contiguous": ({}, PlainTable),
     "shuffled": ({"chunks": (CHUNK,), "compression": "gzip", "shuffle": True}, LockedTable),
     "lzf": ({"chunks": (CHUNK,), "compression": "lzf"}, LockedTable),
     "checksummed": ({"chunks": (CHUNK,), "compression": "gzip", "fletcher32": True}, LockedTable),
@@ -36,9 +37,9 @@ def make(path: Path, storage: dict, rows: np.ndarray | None = None, **file_optio
 
 
 def open_file(path: Path, name: str = "voxels") -> Table:
-    mapped = map_file(path)
+    raw = RawFile(path)
     with h5py.File(path, "r", locking=False) as file:
-        return open_table(file[name], mapped)
+        return open_table(file[name], raw)
 
 
 @pytest.mark.parametrize("kind", STORAGE)
@@ -119,29 +120,30 @@ def test_a_shuffled_chunk_that_does_not_inflate_is_damage(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gzip", "chunked", "contiguous"])
-def test_rows_beyond_the_end_of_the_mapped_file_are_damage(tmp_path, kind):
+def test_rows_beyond_the_end_of_the_file_are_damage(tmp_path, kind):
     path = make(tmp_path / "a.h5", STORAGE[kind][0])
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(path.read_bytes()[:2100])
     with h5py.File(path, "r", locking=False) as file, pytest.raises(UserError, match="is damaged or incomplete"):
-        open_table(file["voxels"], memoryview(path.read_bytes()[:2100])).read(0, ROWS)
+        open_table(file["voxels"], RawFile(cut)).read(0, ROWS)
 
 
-def test_chunks_near_each_other_are_fetched_together():
-    offset = np.array([100, 300, 250 + NEAR, 1 + NEAR * 9, -1, 50])
-    index = ChunkIndex(offset, np.array([200, 20, 30, 40, 0, 5]), np.ones(6, bool))
-    near, far = (100, 280 + NEAR), (1 + NEAR * 9, 41 + NEAR * 9)
-    assert list(index.pieces(0, 6)) == [near, far, (50, 55)]
-    assert list(index.pieces(1, 2)) == [(300, 320)]
-    assert list(index.pieces(4, 5)) == []
+def test_chunks_near_each_other_are_read_together():
+    offset = np.array([100, 300, 320 + NEAR, 351 + 2 * NEAR, -1, -1, 50, 55])
+    index = ChunkIndex(offset, np.array([200, 20, 30, 40, 0, 0, 5, 5]), np.ones(8, bool))
+    assert list(index.runs(0, 8)) == [(0, 3), (3, 4), (4, 5), (5, 6), (6, 8)]
+    assert list(index.runs(1, 3)) == [(1, 3)]
 
 
 @pytest.mark.parametrize("kind", ["gzip", "chunked", "contiguous"])
-def test_a_read_announces_the_bytes_that_it_takes(tmp_path, monkeypatch, kind):
+def test_no_byte_is_read_that_is_not_needed(tmp_path, monkeypatch, kind):
     path = make(tmp_path / "a.h5", STORAGE[kind][0])
-    told = []
-    monkeypatch.setattr("cosmictagger.data.chunks.will_read", lambda mapped, *piece: told.append(piece))
-    stored = open_file(path).read(11, 19).stored_bytes
-    ((start, stop),) = told
-    assert stop - start == stored
+    reads = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda descriptor, *place: reads.append(place) or pread(descriptor, *place))
+    stored = open_file(path).read(11, 31).stored_bytes
+    ((size, start),) = reads
+    assert size == stored
     with h5py.File(path) as file:
         dataset = file["voxels"].id
         begin = dataset.get_offset() if kind == "contiguous" else dataset.get_chunk_info_by_coord((CHUNK,)).byte_offset

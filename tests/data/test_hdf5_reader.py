@@ -381,7 +381,7 @@ def test_a_file_that_may_not_be_read_is_refused(three_events, monkeypatch):
     def denied(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
+    monkeypatch.setattr(os, "open", denied)
     refused(r"Cannot read '.*three\.h5': Permission denied", three_events)
 
 

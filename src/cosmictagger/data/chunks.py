@@ -1,10 +1,11 @@
-"""Row ranges of HDF5 tables, cut straight out of the memory-mapped file.
+"""Row ranges of HDF5 tables, cut straight out of the file.
 
 HDF5 decodes chunks one after the other under a global lock. Here the places of the chunks are looked up once;
-after that a read inflates just the chunks it needs, with the interpreter's lock released.
+after that a read fetches and inflates just the chunks it needs, with the interpreter's lock released.
 """
 
 import array
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from cosmictagger.data.layout import Records
-from cosmictagger.data.mapped import will_read
+from cosmictagger.data.raw_file import RawFile
 from cosmictagger.errors import UserError
 
 _INFLATE_ERROR: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # isal declares an instance
-NEAR = 65536  # bytes; chunks nearer than this are fetched together with what lies between
+NEAR = 65536  # bytes: what lies between chunks no further apart than this is read with them
 _HDF5_LOCK = threading.Lock()  # one for all files: HDF5 itself is not safe for threads
 
 
@@ -39,8 +40,8 @@ class Table(Protocol):
         """Read the rows from `start` up to `stop`; UserError where the file is damaged."""
 
 
-def open_table(dataset: h5py.Dataset, mapped: memoryview) -> Table:
-    """Choose the fastest way to read a one-dimensional table whose file is mapped at `mapped`.
+def open_table(dataset: h5py.Dataset, raw: RawFile) -> Table:
+    """Choose the fastest way to read a one-dimensional table of the file `raw`.
 
     The table stays readable when the dataset's file object is closed.
     """
@@ -48,9 +49,9 @@ def open_table(dataset: h5py.Dataset, mapped: memoryview) -> Table:
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     if not dataset.file.userblock_size and not properties.get_external_count():
         if properties.get_layout() == h5py.h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
-            return MappedTable(dataset, mapped)
+            return PlainTable(dataset, raw)
         if properties.get_layout() == h5py.h5d.CHUNKED and filters in ([], [h5py.h5z.FILTER_DEFLATE]):
-            return ChunkedTable(dataset, mapped, deflated=bool(filters))
+            return ChunkedTable(dataset, raw, deflated=bool(filters))
     return LockedTable(dataset)
 
 
@@ -74,25 +75,23 @@ class LockedTable:
         return Rows(records, records.nbytes)
 
 
-class MappedTable:
-    """An uncompressed table in one piece: its rows are views of the mapped file."""
+class PlainTable:
+    """An uncompressed table in one piece."""
 
-    def __init__(self, dataset: h5py.Dataset, mapped: memoryview) -> None:
-        self._length = len(dataset)
-        self._mapped, self._offset = mapped, (offset := dataset.id.get_offset())
-        available = (len(mapped) - offset) // dataset.dtype.itemsize
+    def __init__(self, dataset: h5py.Dataset, raw: RawFile) -> None:
+        self._raw, self._dtype, self._length = raw, dataset.dtype, len(dataset)
+        self._offset: int = dataset.id.get_offset()
+        available = (len(raw) - self._offset) // self._dtype.itemsize
         if available < self._length:
             raise _damaged(dataset.file.filename, dataset.name, max(available, 0))
-        self._records: Records = np.frombuffer(mapped, dataset.dtype, self._length, offset)
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, start: int, stop: int) -> Rows:
-        """Give a view of the rows."""
-        size = self._records.dtype.itemsize
-        will_read(self._mapped, self._offset + start * size, self._offset + stop * size)
-        records = self._records[start:stop]
+        """Read the bytes of the rows."""
+        begin, end = (self._offset + row * self._dtype.itemsize for row in (start, stop))
+        records: Records = np.frombuffer(self._raw.read(begin, end), self._dtype)
         return Rows(records, records.nbytes)
 
 
@@ -103,28 +102,26 @@ class ChunkIndex(NamedTuple):
     size: npt.NDArray[np.int64]
     deflated: npt.NDArray[np.bool_]
 
-    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Give first and last byte + 1 of the pieces of the file that hold the chunks from `start` up to `stop`."""
-        written = self.offset[start:stop] >= 0
-        begin = self.offset[start:stop][written]
-        end = begin + self.size[start:stop][written]
-        gap = begin[1:] - end[:-1]
-        breaks = np.flatnonzero((gap < 0) | (gap > NEAR))
-        if len(begin):
-            yield from zip(begin[[0, *(breaks + 1)]].tolist(), end[[*breaks, -1]].tolist(), strict=True)
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut the chunks from `start` up to `stop` where the next one does not lie shortly behind."""
+        begin, size = self.offset[start:stop], self.size[start:stop]
+        gap = begin[1:] - (begin + size)[:-1]
+        apart = (gap < 0) | (gap > NEAR) | (begin[1:] < 0) | (begin[:-1] < 0)
+        cuts = [start, *(start + 1 + np.flatnonzero(apart)).tolist(), stop]
+        return itertools.pairwise(cuts)
 
 
 class ChunkedTable:
     """A chunked table, deflated or not; its chunks are looked up when the first row is read."""
 
-    def __init__(self, dataset: h5py.Dataset, mapped: memoryview, *, deflated: bool) -> None:
+    def __init__(self, dataset: h5py.Dataset, raw: RawFile, *, deflated: bool) -> None:
         self._file: str = dataset.file.filename
         self._name: str = dataset.name
         self._dtype = dataset.dtype
         self._length = len(dataset)
         self._chunk_rows: int = dataset.chunks[0]
         self._unwritten = np.full(self._chunk_rows, dataset.fillvalue, self._dtype).tobytes()
-        self._mapped = mapped
+        self._raw = raw
         self._deflated = deflated
         self._index: ChunkIndex | None = None
 
@@ -137,19 +134,24 @@ class ChunkedTable:
             return Rows(np.zeros(0, self._dtype), 0)
         index = self._chunk_index()
         first, last = start // self._chunk_rows, (stop - 1) // self._chunk_rows
-        for begin, end in index.pieces(first, last + 1):
-            will_read(self._mapped, begin, end)
-        data = b"".join([self._chunk(index, number) for number in range(first, last + 1)])
+        data = b"".join(self._chunks(index, first, last + 1))
         skipped = (start - first * self._chunk_rows) * self._dtype.itemsize
         records: Records = np.frombuffer(data, self._dtype, stop - start, skipped)
         return Rows(records, int(index.size[first : last + 1].sum()))
 
-    def _chunk(self, index: ChunkIndex, number: int) -> bytes | memoryview:
-        offset, size = index.offset[number], index.size[number]
-        if offset < 0:
-            return self._unwritten
-        data: bytes | memoryview = self._mapped[offset : offset + size]
-        if index.deflated[number]:
+    def _chunks(self, index: ChunkIndex, start: int, stop: int) -> Iterator[bytes | memoryview]:
+        for first, behind in index.runs(start, stop):
+            begin = int(index.offset[first])
+            if begin < 0:
+                yield self._unwritten
+                continue
+            stored = memoryview(self._raw.read(begin, int(index.offset[behind - 1] + index.size[behind - 1])))
+            for number in range(first, behind):
+                at = int(index.offset[number]) - begin
+                yield self._chunk(stored[at : at + int(index.size[number])], number, index.deflated[number])
+
+    def _chunk(self, data: bytes | memoryview, number: int, deflated: bool) -> bytes | memoryview:
+        if deflated:
             try:
                 data = isal_zlib.decompress(data, bufsize=len(self._unwritten))
             except _INFLATE_ERROR:

@@ -12,7 +12,7 @@ from cosmictagger.data import layout
 from cosmictagger.data.chunks import Table, open_table
 from cosmictagger.data.events import EventId, Product
 from cosmictagger.data.layout import Records
-from cosmictagger.data.mapped import map_file
+from cosmictagger.data.raw_file import RawFile
 from cosmictagger.errors import UserError
 
 LARGEST_IMAGE = 2**31 - 1  # pixel indices are int32
@@ -50,7 +50,7 @@ class LarcvFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._mapped = _map(path)
+        self._raw = _open_raw(path)
         self._file = _open(path)
         if layout.EVENT_ID_PATH not in self._file or layout.DATA_GROUP not in self._file:
             raise UserError(
@@ -141,7 +141,7 @@ class LarcvFile:
         return records
 
     def _table(self, group: h5py.Group, table: layout.TableLayout) -> Table:
-        return open_table(self._dataset(group, table), self._mapped)
+        return open_table(self._dataset(group, table), self._raw)
 
     def _check_planes(self, producer: str, event: Integers, plane: npt.NDArray[np.uint32], nplanes: int) -> None:
         seen = np.bincount(event * nplanes + plane, minlength=len(self) * nplanes).reshape(len(self), nplanes)
@@ -175,13 +175,11 @@ class LarcvFile:
         return UserError(f"'{self.path}' is damaged or incomplete: {what}; copy or write the file again.")
 
 
-def _map(path: Path) -> memoryview:
+def _open_raw(path: Path) -> RawFile:
     try:
-        return map_file(path)
+        return RawFile(path)
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror}.") from None
-    except ValueError:  # an empty file cannot be mapped
-        raise _not_hdf5(path) from None
 
 
 def _open(path: Path) -> h5py.File:
