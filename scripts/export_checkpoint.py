@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Make a small checkpoint of a training, for inference alone: parameters, without the state of the optimizer.
+"""Make a small checkpoint of a training: parameters, without the state of the optimizer.
+
+For inference, or for another training to start from (--weights-location).
 
 python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N]
 """
@@ -28,7 +30,8 @@ def main() -> int:
         "--exchange-levels",
         type=int,
         metavar="N",
-        help="add the option of that name to a network that was trained without, to go on training",
+        help="let a network that was trained without the option of that name go on with it: train --weights-location "
+        "OUTPUT.pt --exchange-levels N",
     )
     wanted = parser.parse_args()
     console = Console()

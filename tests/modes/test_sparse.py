@@ -48,11 +48,11 @@ def test_a_sparse_network_tags_events(run, tmp_path):
         assert len(file["Data/sparse2d_cosmictagger_group/voxels"]) > 0
 
 
-def test_mixed_precision(run, tmp_path):
-    assert run("train", *SPARSE, "-i", 3, "--precision", "mixed") == EXIT_OK
-    assert np.isfinite(metrics_lines(tmp_path / "log")[-1]["loss"])
-
-
-def test_bfloat16(run, tmp_path):
-    assert run("train", *SPARSE, "-i", 3, "--precision", "bfloat16") == EXIT_OK
+@pytest.mark.parametrize("options", [(), ("--bottleneck-size", 4), ("--conv-mode", "3D")], ids=str)
+@pytest.mark.parametrize("exchange_levels", [0, 1])
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("precision", ["mixed", "bfloat16"])
+def test_16_bits(run, tmp_path, precision, engine, exchange_levels, options):
+    words = ("--precision", precision, "--sparse-engine", engine, "--exchange-levels", exchange_levels, *options)
+    assert run("train", *SPARSE, "-i", 3, *words) == EXIT_OK
     assert np.isfinite(metrics_lines(tmp_path / "log")[-1]["loss"])

@@ -246,6 +246,8 @@ def test_a_network_goes_on_with_exchange_where_it_was():
     assert torch.equal(grown.eval()(images), module.eval()(images))
     with pytest.raises(UserError, match="such levels already"):
         checkpoints.with_exchange(more, 2)
+    with pytest.raises(UserError, match="options of another version: later"):
+        checkpoints.with_exchange(dataclasses.replace(plain, network=plain.network | {"later": 1}), 2)
     with pytest.raises(UserError, match="--exchange-levels: 4, but there are 3 levels"):
         checkpoints.with_exchange(plain, 4)
 

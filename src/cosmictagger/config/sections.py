@@ -136,8 +136,7 @@ class NetworkConfig:
     filter_size_initial: int = option(5, "kernel size of the first convolution (odd)", minimum=1)
     exchange_levels: int = option(
         0,
-        "levels, of the deepest above the very last, at which the planes tell each other on the way up what is strongest at "
-        "each tick",
+        "at the deepest N levels of the way up, let the planes tell each other the strongest features of each tick",
         minimum=0,
     )
     connections: Literal["sum", "concat", "none"] = option("sum", "how the way down joins the way up at each level")

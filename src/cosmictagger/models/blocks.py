@@ -69,7 +69,8 @@ class Exchange(nn.Module):
     """Lets the planes tell each other, tick by tick, the strongest of their features.
 
     A tick is what planes have in common: charge that one of them sees there, the others see at the same tick, at wires
-    of their own. The last step starts at zero: a network that was trained without can go on with it.
+    of their own. The last step starts at zero: a network that was trained without can go on with it. Along ticks nothing
+    is sparse, so the two steps between are PyTorch's own, in every vocabulary.
     """
 
     def __init__(self, vocabulary: Vocabulary, channels: int, bias: bool) -> None:
@@ -83,7 +84,8 @@ class Exchange(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Features → features."""
-        mixed = torch.relu(self.mix(self.vocabulary.tick_maximum(features)))
+        largest = self.vocabulary.tick_maximum(features)  # of the type that the engine computes in
+        mixed = torch.relu(self.mix(largest.to(self.mix.weight.dtype)))
         return self.vocabulary.add_to_ticks(features, self.spread(mixed))
 
 

@@ -3,7 +3,8 @@
 The UResNet never looks at a tensor: it hands `Features` from one part to the next. A vocabulary decides what
 those are (a dense tensor; the values at the active sites, with their site sets) and makes the parts that
 take and return them. Every part with parameters is a `parameters.Convolution`, `parameters.Expansion` or
-`parameters.Normalization`, so that names, shapes and initial values do not depend on the vocabulary.
+`parameters.Normalization`, so that names, shapes and initial values do not depend on the vocabulary. (What planes
+exchange, `blocks.Exchange`, are plain tensors over ticks, with parameters that no vocabulary makes.)
 """
 
 from typing import Any, Protocol
@@ -21,6 +22,11 @@ class Vocabulary(Protocol):
     `inputs`, `outputs` and `channels` count the channels of one plane, or of all planes together in the
     merged vocabulary of a 2D network.
     """
+
+    @property
+    def nplanes(self) -> int:
+        """Planes of an image."""
+        ...
 
     def enter(self, images: Any) -> Features:
         """Turn the network's input into features of one channel."""
@@ -60,11 +66,6 @@ class Vocabulary(Protocol):
 
     def unpool(self, features: Features) -> Features:
         """Copy each site to its 2×2 children, one level up (nearest-neighbour interpolation)."""
-        ...
-
-    @property
-    def nplanes(self) -> int:
-        """Planes of an image."""
         ...
 
     def tick_maximum(self, features: Features) -> Tensor:

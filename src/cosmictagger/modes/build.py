@@ -113,6 +113,7 @@ def make_unpacker(
         transform=config.training.input_transform,
         engine=engine,
         sizes=kernel_sizes(config.network),
+        exchange_levels=config.network.exchange_levels,
         # Where tables are made in a thread beside the computing, one core is theirs.
         threads=1 if resources.spare_core else resources.threads,
     )

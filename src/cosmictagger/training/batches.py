@@ -158,7 +158,7 @@ class SparseBatch:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseUnpacker:
-    """Makes a SparseBatch of records; types as in `DenseUnpacker`, `sizes` as in `models.sparse.sites`.
+    """Makes a SparseBatch of records; types as in `DenseUnpacker`, what levels need as in `models.sparse.sites`.
 
     `threads`: how many find neighbours.
     """
@@ -170,6 +170,7 @@ class SparseUnpacker:
     transform: Transform
     engine: Engine
     sizes: Sizes
+    exchange_levels: int = 0
     threads: int = 1
 
     def __call__(self, records: Records) -> SparseBatch:
@@ -177,7 +178,8 @@ class SparseUnpacker:
         counts = records["count"]
         used = np.arange(int(counts.max(initial=0))) < counts[:, :, None]
         index, value, label = (records[name][:, :, : used.shape[2]] for name in ("index", "value", "label"))
-        tables = build_sites(index, counts, self.shape, self.sizes, best_builder(self.threads))
+        builder = best_builder(self.threads)
+        tables = build_sites(index, counts, self.shape, self.sizes, builder, exchange_levels=self.exchange_levels)
         charge = torch.from_numpy(_transformed(value[used], self.transform))
         charge = charge.to(self.device, self.dtype).to(self.model_dtype)
         return SparseBatch(

@@ -125,12 +125,16 @@ def by_image(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def with_exchange(checkpoint: Checkpoint, levels: int) -> Checkpoint:
-    """Let a network go on as one of --exchange-levels `levels`: what is new starts as nothing, so it computes the same.
+    """Let a network go on as one of --exchange-levels `levels`: the last of the new steps is zero, so it computes the same.
 
-    Raises UserError where the network has such levels, or not that many levels at all.
+    The others are drawn at random, always the same ones. Raises UserError where the network has such levels, or not that
+    many levels at all, or options that this version does not know.
     """
     if checkpoint.network.get("exchange_levels", 0):
         raise UserError("--exchange-levels: the network has such levels already.")
+    unknown = checkpoint.network.keys() - {field.name for field in dataclasses.fields(NetworkConfig)}
+    if unknown:
+        raise UserError(f"--exchange-levels: the network has options of another version: {', '.join(sorted(unknown))}.")
     config = checkpoint.network | {"exchange_levels": levels}
     size = 2 ** (config["network_depth"] + 1)  # any that can be halved so often
     with torch.random.fork_rng(devices=[]):

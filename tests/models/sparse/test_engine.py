@@ -162,14 +162,32 @@ def test_the_maximum_over_a_tick_is_at_least_0_and_equal_sites_share_its_gradien
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 40])
-@pytest.mark.parametrize("level", [0, 1])
-def test_adding_to_the_wires_of_a_tick(engine, active, sites, level, channels):
-    there = halved(active) if level else active
-    images, planes, height, width = there.shape
-    values, rows = random(int(there.sum()), channels), random(images * planes * height, channels, seed=1)
+def test_adding_to_the_wires_of_a_tick(engine, active, sites, channels):
+    images, planes, height, width = active.shape
+    values, rows = random(int(active.sum()), channels), random(images * planes * height, channels, seed=1)
     spread = rows.view(images * planes, height, 1, channels).expand(-1, -1, width, -1).permute(0, 3, 1, 2)
-    result = engine.add_to_ticks(values, rows, sites, level)
-    compare(result, at_sites(dense(values, there) + spread, there), [values, rows])
+    result = engine.add_to_ticks(values, rows, sites, 0)
+    compare(result, at_sites(dense(values, active) + spread, active), [values, rows])
+
+
+def test_slopes_of_many_wires_add_up_in_16_bits(engine):
+    """bfloat16 cannot count beyond 256 in ones."""
+    active = np.ones((1, 1, 4, 600), bool)
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    values = torch.zeros(2400, 2, dtype=torch.bfloat16)
+    rows = torch.zeros(4, 2, dtype=torch.bfloat16, requires_grad=True)
+    engine.add_to_ticks(values, rows, sites, 0).backward(torch.ones_like(values))
+    assert rows.grad.tolist() == [[600.0, 600.0]] * 4
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_not_a_number_stays_in_the_maximum(engine, place):
+    active = np.zeros((1, 1, 4, 4), bool)
+    active[0, 0, 1, :3] = True
+    sites = engine.prepare(tables_of(active, SIZES), torch.device("cpu"))
+    values = torch.ones(3, 1)
+    values[place] = torch.nan
+    assert engine.tick_maximum(values, sites, 0).isnan().tolist() == [[False], [True], [False], [False]]
 
 
 @pytest.mark.parametrize("channels", [1, 5, 16, 40])
@@ -272,6 +290,7 @@ def test_results_do_not_depend_on_the_threads(engine):
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         result = engine.activate(engine.convolve(values, weight, None, sites, 0), None, norm, True)
+        result = engine.add_to_ticks(result, engine.tick_maximum(result, sites, 0), sites, 0)
         results.append([result, *torch.autograd.grad(result.square().sum(), [values, weight, norm.weight])])
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))

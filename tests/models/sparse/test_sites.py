@@ -111,3 +111,16 @@ def test_slots_beyond_the_count_are_not_looked_at():
 )
 def test_kernel_sizes_of_a_network(options, sizes):
     assert kernel_sizes(NetworkConfig(network_depth=2, **options)) == tuple(map(frozenset, sizes))
+
+
+def test_ticks_are_numbered_where_planes_exchange(active):
+    index = np.full((2, 3, 600), -1, np.int32)
+    counts = active.sum(axis=(2, 3)).astype(np.int32)
+    for image, plane in itertools.product(range(2), range(3)):
+        index[image, plane, : counts[image, plane]] = np.flatnonzero(active[image, plane])
+    levels = build_sites(index, counts, (16, 32), SIZES, exchange_levels=1).levels
+    assert [level.ticks is not None for level in levels] == [False, True, False]
+    tick = levels[1].image_plane * 8 + levels[1].pixel // 16
+    sites = np.arange(len(levels[1]))
+    expected = [sites[tick == number].tolist() for number in range(48)]
+    assert [sites[a:b].tolist() for a, b in itertools.pairwise(levels[1].ticks)] == expected

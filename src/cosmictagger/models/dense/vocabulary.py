@@ -85,8 +85,8 @@ class DenseVocabulary:
 
     def tick_maximum(self, features: Tensor) -> Tensor:
         """Take the maximum over the wires of each tick: [N, P × C, height]."""
-        planes = self.layout.nplanes if self.layout.folded else 1
-        return features.amax(dim=3).reshape(-1, planes * features.shape[1], features.shape[2])
+        side_by_side = features.shape[1] * (self.layout.nplanes if self.layout.folded else 1)
+        return features.amax(dim=3).reshape(-1, side_by_side, features.shape[2])
 
     def add_to_ticks(self, features: Tensor, rows: Tensor) -> Tensor:
         """Add rows [N, P × C, height] to all wires of each tick."""

@@ -16,7 +16,7 @@ from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.native.library import Function, Library
 from cosmictagger.models.sparse.native.library import load as load_library
-from cosmictagger.models.sparse.sites import Int32, SiteTables
+from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -49,20 +49,15 @@ class Rules:
 
 
 class CpuLevel:
-    """The rules of a level; those that not every network needs are made when first asked for."""
+    """The rules of a level; those of convolutions from and to the level below are made when first asked for."""
 
-    def __init__(self, tables: SiteTables, number: int, library: Library) -> None:
-        self._tables, self._number, self._library = tables, number, library
-        self._level = level = tables.levels[number]
+    def __init__(self, level: Level, library: Library) -> None:
+        self._level, self._library = level, library
         self.rules: Mapping[int, Rules] = {size: Rules.of(table, library) for size, table in level.neighbours.items()}
         self.family = 0 if level.family is None else level.family.ctypes.data
+        self.ticks = level.ticks
         self.children = 0 if level.children is None else level.children.ctypes.data
         self.sites, self.parents = len(level), 0 if level.children is None else len(level.children)
-
-    @functools.cached_property
-    def ticks(self) -> Int32:
-        """First site of each tick of each plane, and their number."""
-        return self._tables.tick_starts(self._number)
 
     @functools.cached_property
     def down(self) -> Rules:
@@ -104,7 +99,7 @@ class CpuEngine:
 
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Sort the neighbours of all sites into rules."""
-        return place(tables, device, tuple(CpuLevel(tables, k, self._library) for k in range(len(tables.levels))))
+        return place(tables, device, tuple(CpuLevel(level, self._library) for level in tables.levels))
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""

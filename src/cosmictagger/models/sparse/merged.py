@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cosmictagger.models.dense.parts import Convolution
+from cosmictagger.models.dense.parts import Convolution, PlaneMixing
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
 
 
@@ -21,9 +21,37 @@ class MergedVocabulary(DenseVocabulary):
 
     def convolution(self, inputs: int, outputs: int, size: int, bias: bool) -> nn.Module:
         """Make a convolution that keeps height and width."""
-        if self.layout.volumetric or size == 1:
-            return super().convolution(inputs, outputs, size, bias)
+        if self.layout.volumetric:
+            return Mixing(self.layout, inputs, outputs, size, bias, self.channels_last)
+        if size == 1:
+            return self.pointwise(inputs, outputs, bias)
         return UnfoldedConvolution(self.layout, inputs, outputs, self.layout.kernel(size), bias)
+
+    def pointwise(self, inputs: int, outputs: int, bias: bool) -> nn.Module:
+        """Make a 1×1 convolution."""
+        return Pointwise(self.layout, inputs, outputs, self.layout.point(), bias)
+
+
+def computing_type(weight: Tensor) -> torch.dtype:
+    """Choose the type to compute in: that of autocast, or of the weights. Engines may give values of another."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+class Pointwise(Convolution):
+    """1×1 convolution of features of any type."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve."""
+        return super().forward(features.to(computing_type(self.weight)))
+
+
+class Mixing(PlaneMixing):
+    """3D convolution across the planes, of features of any type."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Convolve."""
+        return super().forward(features.to(computing_type(self.weight)))
 
 
 class UnfoldedConvolution(Convolution):
@@ -31,9 +59,9 @@ class UnfoldedConvolution(Convolution):
 
     def forward(self, features: Tensor) -> Tensor:
         """Convolve."""
+        dtype = computing_type(self.weight)
         if features.device.type != "cpu":
-            return super().forward(features)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+            return super().forward(features.to(dtype))
         convolved: Tensor = _Convolution.apply(features.to(dtype), self.weight.to(dtype))  # type: ignore[no-untyped-call]
         return convolved if self.bias is None else convolved + self.bias.to(dtype)[:, None, None]
 

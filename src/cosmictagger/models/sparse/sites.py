@@ -26,6 +26,9 @@ class Level:
     pixel: Int32  # [S], tick * width + wire
     # For each kernel size k the table [S, k * k] of neighbours in the order of the kernel's taps; -1: not active.
     neighbours: Mapping[int, Int32]
+    # The first site of each tick of each plane, and their number [images * planes * height + 1]; None where planes do not
+    # exchange anything.
+    ticks: Int32 | None = None
     # Links to the level below; None at the deepest.
     family: Int32 | None = None  # [S], 4 * parent + slot, where slot = 2 * (tick % 2) + wire % 2
     children: Int32 | None = None  # [sites below, 4], the child in each slot; -1: not active
@@ -41,13 +44,6 @@ class SiteTables:
     images: int
     planes: int
     levels: tuple[Level, ...]
-
-    def tick_starts(self, level: int) -> Int32:
-        """Give the first site of each tick of each plane at a level, and their number: [images × planes × height + 1]."""
-        height, width = self.levels[level].shape
-        rows = self.levels[level].image_plane * height + self.levels[level].pixel // width
-        sites = np.bincount(rows, minlength=self.images * self.planes * height)
-        return np.concatenate(([0], np.cumsum(sites))).astype(np.int32)
 
 
 def kernel_sizes(config: NetworkConfig) -> tuple[frozenset[int], ...]:
@@ -65,12 +61,14 @@ def build_sites(
     shape: tuple[int, int],
     sizes: Sizes,
     builder: Builder | None = None,
+    *,
+    exchange_levels: int = 0,
 ) -> SiteTables:
     """Make the site sets of a batch for levels 0 to len(sizes) - 1.
 
     `index` [N, P, V] holds tick * width + wire of the active pixels of every plane in ascending order, the first
     `counts` [N, P] of each row; `shape` (height, width) divides by 2 ^ (len(sizes) - 1). `builder` makes the
-    tables [the fastest that works here]. Raises ValueError where the pixels of a plane are not strictly ascending
+    tables [the fastest that works here]; the `exchange_levels` levels above the deepest get `ticks`. Raises ValueError where the pixels of a plane are not strictly ascending
     (a duplicate, say) or lie outside the image.
     """
     builder = builder or best_builder()
@@ -82,13 +80,20 @@ def build_sites(
     levels = []
     for number, kernels in enumerate(sizes):
         neighbours = {size: builder.neighbours(image_plane, pixel, images * planes, shape, size) for size in kernels}
-        level = Level(shape=shape, image_plane=image_plane, pixel=pixel, neighbours=neighbours)
+        exchanging = len(sizes) - 1 - exchange_levels <= number < len(sizes) - 1
+        ticks = _ticks(image_plane, pixel, images * planes, shape) if exchanging else None
+        level = Level(shape=shape, image_plane=image_plane, pixel=pixel, neighbours=neighbours, ticks=ticks)
         if number + 1 < len(sizes):
             image_plane, pixel, family, children = builder.pool(image_plane, pixel, images * planes, shape)
             level = dataclasses.replace(level, family=family, children=children)
             shape = (shape[0] // 2, shape[1] // 2)
         levels.append(level)
     return SiteTables(images=images, planes=planes, levels=tuple(levels))
+
+
+def _ticks(image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int]) -> Int32:
+    sites = np.bincount(image_plane * shape[0] + pixel // shape[1], minlength=planes * shape[0])
+    return np.concatenate(([0], np.cumsum(sites))).astype(np.int32)
 
 
 def _check(image_plane: Int32, pixel: Int32, shape: tuple[int, int]) -> None:

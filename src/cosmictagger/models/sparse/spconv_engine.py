@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cosmictagger.models.sparse.engine import Sites, place
-from cosmictagger.models.sparse.sites import SiteTables
+from cosmictagger.models.sparse.sites import Level, SiteTables
 from cosmictagger.models.sparse.torch_engine import TorchEngine, TorchLevel, biased, common, make_level
 
 # Of kernels with more taps spconv has no implicit GEMM: their masks are 32 bits wide.
@@ -51,7 +51,7 @@ class SpconvEngine(TorchEngine):
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Bring the site sets to the device, where spconv sorts the pairs of each kernel size."""
         planes = tables.images * tables.planes
-        return place(tables, device, tuple(self._level(tables, k, planes, device) for k in range(len(tables.levels))))
+        return place(tables, device, tuple(self._level(level, planes, device) for level in tables.levels))
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""
@@ -76,8 +76,8 @@ class SpconvEngine(TorchEngine):
             )
         return result
 
-    def _level(self, tables: SiteTables, number: int, planes: int, device: torch.device) -> SpconvLevel:
-        plain, level = make_level(tables, number, device), tables.levels[number]
+    def _level(self, level: Level, planes: int, device: torch.device) -> SpconvLevel:
+        plain = make_level(level, device)
         pixel = torch.from_numpy(level.pixel).to(device)
         width = level.shape[1]
         cells = torch.stack((torch.from_numpy(level.image_plane).to(device), pixel // width, pixel % width), dim=1)

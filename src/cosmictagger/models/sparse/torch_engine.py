@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
-from cosmictagger.models.sparse.sites import Int32, SiteTables
+from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TorchLevel:
     neighbours: Mapping[int, Tensor]  # kernel size -> [S, k * k]
     family: Tensor | None  # [S]
     children: Tensor | None  # [sites below, 4]
-    ticks: Tensor  # sites of each tick of each plane, [images * planes * height], int64
+    ticks: Tensor | None  # sites of each tick of each plane, [images * planes * height], int64
 
 
 class TorchEngine:
@@ -36,7 +36,7 @@ class TorchEngine:
 
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Bring the site sets of a batch to the device."""
-        return place(tables, device, tuple(make_level(tables, k, device) for k in range(len(tables.levels))))
+        return place(tables, device, tuple(make_level(level, device) for level in tables.levels))
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""
@@ -101,10 +101,9 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return result
 
 
-def make_level(tables: SiteTables, number: int, device: torch.device) -> TorchLevel:
+def make_level(level: Level, device: torch.device) -> TorchLevel:
     """Bring the tables of a level to the device."""
-    level = tables.levels[number]
-    ticks = torch.from_numpy(np.diff(tables.tick_starts(number)).astype(np.int64)).to(device)
+    ticks = None if level.ticks is None else torch.from_numpy(np.diff(level.ticks).astype(np.int64)).to(device)
 
     def index(table: Int32 | None) -> Tensor | None:
         if table is None:
@@ -246,4 +245,7 @@ class _AtTicks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
         (ticks,) = ctx.saved_tensors
-        return torch.segment_reduce(slope.contiguous(), "sum", lengths=ticks, initial=0, unsafe=True), None, None
+        # Sums of hundreds of 16-bit numbers lose their last ones, so they are added up in 32 bits or more.
+        wide = slope.contiguous().to(torch.promote_types(slope.dtype, torch.float32))
+        rows = torch.segment_reduce(wide, "sum", lengths=ticks, initial=0, unsafe=True)
+        return rows.to(slope.dtype), None, None

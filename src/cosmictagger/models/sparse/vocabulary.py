@@ -73,12 +73,14 @@ class SparseVocabulary:
         """Take the maximum over the wires of each tick: [N, P × C, height]."""
         sites, level = features.sites, features.level
         rows = self.engine.tick_maximum(features.values, sites, level)
-        return rows.view(sites.images, sites.planes, -1, rows.shape[1]).transpose(2, 3).flatten(1, 2)
+        return rows.reshape(sites.images, sites.planes, -1, rows.shape[1]).transpose(2, 3).flatten(1, 2)
 
     def add_to_ticks(self, features: SparseFeatures, rows: Tensor) -> SparseFeatures:
         """Add rows [N, P × C, height] to all wires of each tick."""
         sites, values = features.sites, features.values
-        flat = rows.view(sites.images, sites.planes, values.shape[1], -1).transpose(2, 3).reshape(-1, values.shape[1])
+        flat = (
+            rows.reshape(sites.images, sites.planes, values.shape[1], -1).transpose(2, 3).reshape(-1, values.shape[1])
+        )
         return features.with_values(self.engine.add_to_ticks(values, flat, sites, features.level))
 
     def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:

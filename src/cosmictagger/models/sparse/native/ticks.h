@@ -18,7 +18,7 @@ void tick_maximum(const T* values, const int32_t* starts, int64_t ticks, int cha
     for (int64_t site = starts[tick]; site < starts[tick + 1]; ++site) {
       const T* x = values + site * channels;
 #pragma omp simd
-      for (int c = 0; c < channels; ++c) most[c] = x[c] > most[c] ? x[c] : most[c];
+      for (int c = 0; c < channels; ++c) most[c] = x[c] > most[c] || x[c] != x[c] ? x[c] : most[c];  // lets NaN pass
     }
   }
 }
