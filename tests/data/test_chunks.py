@@ -128,6 +128,16 @@ def test_rows_beyond_the_end_of_the_file_are_damage(tmp_path, kind):
         open_table(file["voxels"], RawFile(cut)).read(0, ROWS)
 
 
+@pytest.mark.parametrize("kind", ["gzip", "chunked", "contiguous"])
+def test_a_file_that_is_cut_short_while_it_is_open_is_damage(tmp_path, kind):
+    path = make(tmp_path / "a.h5", STORAGE[kind][0])
+    table = open_file(path)
+    table.read(0, 1)
+    os.truncate(path, 2100)
+    with pytest.raises(UserError, match="is damaged or incomplete"):
+        table.read(ROWS - 5, ROWS)
+
+
 def test_chunks_near_each_other_are_read_together():
     offset = np.array([100, 300, 320 + NEAR, 351 + 2 * NEAR, -1, -1, 50, 55])
     index = ChunkIndex(offset, np.array([200, 20, 30, 40, 0, 0, 5, 5]), np.ones(8, bool))

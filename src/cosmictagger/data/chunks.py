@@ -80,10 +80,11 @@ class PlainTable:
 
     def __init__(self, dataset: h5py.Dataset, raw: RawFile) -> None:
         self._raw, self._dtype, self._length = raw, dataset.dtype, len(dataset)
+        self._names: tuple[str, str] = (dataset.file.filename, dataset.name)
         self._offset: int = dataset.id.get_offset()
         available = (len(raw) - self._offset) // self._dtype.itemsize
         if available < self._length:
-            raise _damaged(dataset.file.filename, dataset.name, max(available, 0))
+            raise _damaged(*self._names, max(available, 0))
 
     def __len__(self) -> int:
         return self._length
@@ -91,7 +92,10 @@ class PlainTable:
     def read(self, start: int, stop: int) -> Rows:
         """Read the bytes of the rows."""
         begin, end = (self._offset + row * self._dtype.itemsize for row in (start, stop))
-        records: Records = np.frombuffer(self._raw.read(begin, end), self._dtype)
+        data = self._raw.read(begin, end)
+        if len(data) < end - begin:  # cut short since it was opened
+            raise _damaged(*self._names, start)
+        records: Records = np.frombuffer(data, self._dtype)
         return Rows(records, records.nbytes)
 
 
