@@ -1,6 +1,8 @@
 """The one-way doors between the rooms: who may import what."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +83,12 @@ def test_every_room_is_listed():
 
 def test_bin_exec_is_short(project):
     assert len((project / "bin" / "exec.py").read_text().splitlines()) <= 40
+
+
+def test_a_rank_that_draws_nothing_loads_nothing_to_draw_with():
+    """Thousands of ranks that import at once from one file system: what only rank 0 needs is imported when it needs it."""
+    modes = ", ".join(f"cosmictagger.modes.{name}" for name in ("train", "inference", "iotest"))
+    drawing = ("matplotlib", "tensorboard", "PIL")
+    command = f"import sys, {modes}; print([name for name in {drawing} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == "[]\n"

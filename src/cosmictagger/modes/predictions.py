@@ -14,7 +14,6 @@ from cosmictagger.data.products import Pixels, Sparse2D
 from cosmictagger.data.writer import LarcvWriter
 from cosmictagger.errors import UserError
 from cosmictagger.metrics.values import METRICS
-from cosmictagger.reporting.displays import display_path, draw_event
 from cosmictagger.reporting.interactions import interaction_words
 
 Scores = Sequence[npt.NDArray[np.float32]]  # for each plane, [pixels, 3]
@@ -61,6 +60,8 @@ class PredictionWriter:
         if metrics is not None:
             self.rows.append({"entry": event.entry, **event.event_id._asdict(), **metrics})
         if number < self._displays:
+            from cosmictagger.reporting.displays import display_path, draw_event  # matplotlib, which few ranks need
+
             path = display_path(self._log_directory, event.entry)
             path.parent.mkdir(parents=True, exist_ok=True)
             shown, truth = None, None

@@ -18,7 +18,6 @@ from cosmictagger.modes.signals import StopRequest
 from cosmictagger.reporting.clocks import ClockSummary, Throughput
 from cosmictagger.reporting.console import Console
 from cosmictagger.reporting.log_directory import prepare_log_directory
-from cosmictagger.reporting.report import write_report
 from cosmictagger.reporting.results import (
     Checkpoint,
     InputOutput,
@@ -174,6 +173,8 @@ class Session:
             **{field.name: getattr(self.findings, field.name) for field in dataclasses.fields(self.findings)},
         )
         path = write_results(self.log_directory, results)
+        from cosmictagger.reporting.report import write_report  # matplotlib, which the other ranks never need
+
         report = write_report(self.log_directory)
         self.console.info(f"Results: {path}\nReport: {report}")
 
