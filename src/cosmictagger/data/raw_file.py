@@ -1,4 +1,4 @@
-"""Bytes of a file by place: read from the disk where they are asked for and nowhere else."""
+"""Bytes of a file by place."""
 
 import os
 import weakref
@@ -10,9 +10,9 @@ from cosmictagger.errors import UserError
 class RawFile:
     """Random access to the bytes of a file, from any number of threads.
 
-    Events are read in random order. Left to itself the system takes some reads for the start of a long one and fetches up
-    to megabytes behind them (the device's read-ahead), which nobody wants; where it takes advice, it is told not to.
-    Raises OSError as opening a file does.
+    Plain reads of all that is needed at a place, and not a file mapped into memory: of that the system fetches up to
+    megabytes around each place that is touched (the device's read-ahead), and training touches places at random;
+    benchmarks/reading.py measures it. Raises OSError as opening a file does.
     """
 
     def __init__(self, path: Path) -> None:
@@ -20,8 +20,6 @@ class RawFile:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def __len__(self) -> int:
         return self._size
