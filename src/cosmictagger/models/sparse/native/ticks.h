@@ -8,19 +8,26 @@
 
 namespace cosmictagger {
 
-// The maximum over the sites of each tick, or 0 where that is more.
-template <class T>
-void tick_maximum(const T* values, const int32_t* starts, int64_t ticks, int channels, T* result, int threads) {
+// Join the values of the sites of each tick, and 0, channel by channel: total = join(total, value).
+template <class T, class Join>
+void fold_ticks(const T* values, const int32_t* starts, int64_t ticks, int channels, T* result, int threads, Join join) {
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t tick = 0; tick < ticks; ++tick) {
-    T* most = result + tick * channels;
-    std::fill_n(most, channels, T(0));
+    T* total = result + tick * channels;
+    std::fill_n(total, channels, T(0));
     for (int64_t site = starts[tick]; site < starts[tick + 1]; ++site) {
       const T* x = values + site * channels;
 #pragma omp simd
-      for (int c = 0; c < channels; ++c) most[c] = x[c] > most[c] || x[c] != x[c] ? x[c] : most[c];  // lets NaN pass
+      for (int c = 0; c < channels; ++c) total[c] = join(total[c], x[c]);
     }
   }
+}
+
+// The maximum over the sites of each tick, or 0 where that is more.
+template <class T>
+void tick_maximum(const T* values, const int32_t* starts, int64_t ticks, int channels, T* result, int threads) {
+  fold_ticks(values, starts, ticks, channels, result, threads,
+             [](T most, T x) { return x > most || x != x ? x : most; });  // lets NaN pass
 }
 
 // The sites that have the maximum share its slope.
@@ -70,16 +77,7 @@ void add_to_ticks(const T* values, const T* rows, const int32_t* starts, int64_t
 // Sum the slopes of the sites of each tick.
 template <class T>
 void add_to_ticks_slopes(const T* slope, const int32_t* starts, int64_t ticks, int channels, T* by_rows, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t tick = 0; tick < ticks; ++tick) {
-    T* total = by_rows + tick * channels;
-    std::fill_n(total, channels, T(0));
-    for (int64_t site = starts[tick]; site < starts[tick + 1]; ++site) {
-      const T* dy = slope + site * channels;
-#pragma omp simd
-      for (int c = 0; c < channels; ++c) total[c] += dy[c];
-    }
-  }
+  fold_ticks(slope, starts, ticks, channels, by_rows, threads, [](T total, T dy) { return total + dy; });
 }
 
 }  // namespace cosmictagger
