@@ -50,6 +50,27 @@ def test_cosmic_only_events_have_no_neutrino():
     assert all((plane.label != NEUTRINO).all() for plane in event.planes)
 
 
+def test_more_neutrinos_leave_the_first_as_it_is():
+    one, three = (simulate_event(DETECTOR, Mix(nue_cc=1, nc=0, cosmic=0, neutrinos=count), 1, 0) for count in (1, 3))
+    assert three.particles[: len(one.particles)] == one.particles
+    neutrinos = [number for number, particle in enumerate(three.particles) if particle.parent < 0]
+    assert len(neutrinos) == 3
+    assert len({three.particles[number].vertex for number in neutrinos}) == 3
+    for plane in range(3):
+        first, all_three = (np.count_nonzero(event.planes[plane].label == NEUTRINO) for event in (one, three))
+        assert all_three > first
+    # Each pixel's owner is one of the particles in the list, so that they can be told apart.
+    owners = np.unique(np.concatenate(three.instances))
+    owners = owners[(owners >= 0) & (owners < FIRST_COSMIC)]
+    assert set(np.searchsorted(neutrinos, owners, side="right")) == {1, 2, 3}
+    assert owners.max() < len(three.particles)
+
+
+def test_more_neutrinos_are_none_in_a_cosmic_only_event():
+    event = simulate_event(DETECTOR, Mix(nue_cc=0, numu_cc=0, nc=0, cosmic=1, neutrinos=3), 1, 0)
+    assert event.particles == ()
+
+
 def test_an_empty_detector_gives_empty_planes():
     silent = Detector(
         cosmic_intensity=0.0,

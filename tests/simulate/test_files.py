@@ -6,7 +6,7 @@ from cosmictagger.data.hdf5_reader import Hdf5Reader
 from cosmictagger.errors import UserError
 from cosmictagger.simulate.files import Simulation, simulate_file, simulate_products
 from cosmictagger.simulate.neutrino import Mix
-from cosmictagger.simulate.products import IMAGE, VERTEX
+from cosmictagger.simulate.products import IMAGE, PARTICLE, VERTEX
 from cosmictagger.simulate.reader import SimulatedReader
 
 EVENTS, SEED = 4, 3
@@ -77,6 +77,23 @@ def test_a_neutrino_has_one_vertex_a_plane_and_a_cosmic_event_none():
         products = next(simulate_products(Simulation(mix=mix), range(1), 1))
         assert [len(plane) for plane in products[VERTEX].planes] == [boxes] * 3
         assert len(products[IMAGE].planes) == 3
+
+
+def test_several_neutrinos_are_told_apart_in_the_truth():
+    mix = Mix(nc=0, cosmic=0, neutrinos=3)
+    products = next(simulate_products(Simulation(mix=mix), range(1), 1))
+    assert [len(plane) for plane in products[VERTEX].planes] == [3] * 3
+    records = products[PARTICLE].records
+    neutrinos = [number for number, record in enumerate(records) if abs(record["pdg"]) in (12, 14)]
+    assert len(neutrinos) == 3
+    for number, record in enumerate(records):
+        own = max(neutrino for neutrino in neutrinos if neutrino <= number)
+        assert record["ancestor_trackid"] == own or number == own
+        if number != own:
+            assert own <= record["parent_trackid"] < number
+            assert tuple(record["vtx"]) == tuple(records[own]["vtx"])
+    assert (records["energy_deposit"][neutrinos] > 0.05).all()  # GeV, of ν_e and ν_μ CC: each has its own
+    assert len(set(records["energy_deposit"][neutrinos])) == 3
 
 
 @pytest.mark.parametrize("name", ["missing/events.h5", "."])

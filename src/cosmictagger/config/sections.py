@@ -312,6 +312,12 @@ class SimulationConfig:
     mix: tuple[float, float, float, float] = option(
         (0.3, 0.3, 0.25, 0.15), "shares of ν_e CC, ν_μ CC, NC and cosmic-only events", minimum=0
     )
+    neutrinos: int = option(
+        1,
+        "interactions in each event that is not cosmic-only; several in one teach a new network sooner",
+        minimum=1,
+        maximum=50,
+    )
     detector: str | None = option(None, "YAML file of detector constants that differ from the SBND-like default")
     truth_3d: bool = option(False, "write the true charge and label in space too (sparse3d)")
     synthetic_events: int = option(64, "different images that --synthetic keeps in memory", minimum=1)

@@ -10,7 +10,7 @@ from cosmictagger.simulate.cascade import Quanta, follow_quanta, no_quanta
 from cosmictagger.simulate.cosmic import cosmic_particles, radiological_deposits
 from cosmictagger.simulate.deposits import Deposits, join
 from cosmictagger.simulate.detector import Detector
-from cosmictagger.simulate.neutrino import Mix, Particle, interact, secondaries, to_follow
+from cosmictagger.simulate.neutrino import INTERACTIONS, Mix, Particle, interact, secondaries, to_follow
 from cosmictagger.simulate.noise import noise_pixels, noise_sigma
 from cosmictagger.simulate.response import Canvas, PlaneCharge, drift, plane_charge
 from cosmictagger.simulate.streams import stream
@@ -24,8 +24,8 @@ FIRST_COSMIC = 1000  # instance of the first cosmic particle; those of the neutr
 class SimulatedEvent:
     """Pixels and truth of one event.
 
-    `kind` is one of `neutrino.KINDS`; `particles` holds the neutrino and its daughters (empty for cosmic-only
-    events); `instances` the number of the particle that left most charge in each pixel of each plane (int32,
+    `kind` is one of `neutrino.KINDS`, that of the first interaction; `particles` holds each neutrino and its daughters
+    (empty for cosmic-only events); `instances` the number of the particle that left most charge in each pixel of each plane (int32,
     -1: noise and electronics alone); `deposits` the true energy in the active volume.
     """
 
@@ -46,10 +46,13 @@ def simulate_event(
     kind = mix.draw(dice)
     tracks, quanta = cosmic_particles(detector, stream(seed, number, "cosmic"), FIRST_COSMIC)
     particles: list[Particle] = []
-    if kind != "cosmic":
-        particles = interact(detector, kind, dice)
-        more_tracks, more_quanta = to_follow(particles, dice, 0)
+    for more in range(0 if kind == "cosmic" else mix.neutrinos):
+        if more:  # with dice of its own: the first one does not depend on how many follow
+            dice = stream(seed, number, f"neutrino {more}")
+        interaction = interact(detector, mix.draw(dice, INTERACTIONS) if more else kind, dice)
+        more_tracks, more_quanta = to_follow(interaction, dice, len(particles))
         tracks, quanta = join_tracks([more_tracks, tracks]), more_quanta.joined(quanta)
+        particles += [particle.after(len(particles)) for particle in interaction]
     parts = [_follow(detector, tracks, quanta, stream(seed, number, "transport"))]
     parts.append(radiological_deposits(detector, stream(seed, number, "radiological")))
     deposits = join(parts).within(detector)

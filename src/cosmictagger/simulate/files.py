@@ -41,7 +41,7 @@ class Simulation:
 def make_simulation(config: SimulationConfig, seed: int) -> Simulation:
     """Gather what determines the events that `config` asks for; raises UserError for a bad detector or mix."""
     detector = Detector.from_yaml(config.detector) if config.detector else Detector()
-    mix = Mix(**dict(zip(KINDS, config.mix, strict=True)))
+    mix = Mix(**dict(zip(KINDS, config.mix, strict=True)), neutrinos=config.neutrinos)
     return Simulation(detector=detector, mix=mix, seed=seed, truth3d=config.truth_3d)
 
 

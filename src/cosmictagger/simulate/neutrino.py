@@ -20,7 +20,8 @@ from cosmictagger.simulate.fluctuate import isotropic
 from cosmictagger.simulate.ragged import Floats, turn
 from cosmictagger.simulate.tracks import Tracks
 
-KINDS = ("nue_cc", "numu_cc", "nc", "cosmic")
+INTERACTIONS = ("nue_cc", "numu_cc", "nc")
+KINDS = (*INTERACTIONS, "cosmic")
 NU_E, NU_MU, E_MINUS, MU_MINUS, GAMMA = 12, 14, 11, 13, 22
 PI_PLUS, PI_ZERO, NEUTRON_PDG, PROTON_PDG, ARGON = 211, 111, 2112, 2212, 1000180400
 PDG_MASSES = {
@@ -37,22 +38,23 @@ NEUTRON_LENGTH = 60.0  # cm until a neutron knocks on a proton
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Shares of the kinds of events; they need not sum to 1."""
+    """Shares of the kinds of events, which need not sum to 1, and the interactions of those that are not cosmic-only."""
 
     nue_cc: float = 0.3
     numu_cc: float = 0.3
     nc: float = 0.25
     cosmic: float = 0.15
+    neutrinos: int = 1
 
     def __post_init__(self) -> None:
         shares = [getattr(self, kind) for kind in KINDS]
         if min(shares) < 0 or sum(shares) <= 0:
             raise UserError(f"mix: the shares of {', '.join(KINDS)} must be positive; at least one above 0.")
 
-    def draw(self, rng: np.random.Generator) -> str:
-        """Draw the kind of one event."""
-        shares = np.cumsum([getattr(self, kind) for kind in KINDS])
-        return KINDS[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]
+    def draw(self, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS) -> str:
+        """Draw the kind of one event, or of one interaction where `kinds` leaves out the cosmic-only events."""
+        shares = np.cumsum([getattr(self, kind) for kind in kinds])
+        return kinds[int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))]
 
 
 class Particle(NamedTuple):
@@ -66,6 +68,10 @@ class Particle(NamedTuple):
     parent: int  # place of the parent in the list, -1: none
     interaction: int = -1  # for the neutrino: 1001 quasi-elastic, 1003 resonance, 1005 two pions
     current: int = -1  # for the neutrino: 0 charged, 1 neutral
+
+    def after(self, others: int) -> "Particle":
+        """Take a place in a list where `others` come before its neutrino."""
+        return self._replace(parent=self.parent + others) if self.parent >= 0 else self
 
     @property
     def kinetic(self) -> float:

@@ -56,12 +56,15 @@ def event_products(detector: Detector, event: SimulatedEvent, truth3d: bool = Fa
 
 
 def particle_records(particles: Sequence[Particle], deposits: Deposits | None = None) -> Records:
-    """Make the larcv records of the neutrino and what came of it: energies in GeV, positions in cm, times in ns.
+    """Make the larcv records of each neutrino and what came of it: energies in GeV, positions in cm, times in ns.
 
     `energy_deposit` is what a particle and its descendants left in the active volume.
     """
     records = blank_particles(len(particles))
+    ancestor = 0
     for number, (record, particle) in enumerate(zip(records, particles, strict=True)):
+        if particle.parent < 0:
+            ancestor = number  # what follows, up to the next neutrino, came of this one
         record["id"] = record["trackid"] = number
         record["pdg"], record["energy_init"] = particle.pdg, particle.energy
         record["px"], record["py"], record["pz"] = particle.momentum
@@ -70,8 +73,8 @@ def particle_records(particles: Sequence[Particle], deposits: Deposits | None = 
         record["process"] = b"Decay" if particle.parent > 0 else b"primary"
         record["parent_trackid"] = NO_PARENT if particle.parent < 0 else particle.parent
         record["parent_pdg"] = 0 if particle.parent < 0 else particles[particle.parent].pdg
-        if number:
-            record["ancestor_trackid"], record["ancestor_pdg"] = 0, particles[0].pdg
+        if particle.parent >= 0:
+            record["ancestor_trackid"], record["ancestor_pdg"] = ancestor, particles[ancestor].pdg
     if deposits is not None and len(particles):
         mine = deposits.label == NEUTRINO
         records["energy_deposit"] = _energy_by_particle(particles, deposits.select(mine)) / 1000
@@ -90,7 +93,11 @@ def vertex_pixel(detector: Detector, particle: Particle, plane: int) -> tuple[fl
 def _vertex_boxes(detector: Detector, particles: Sequence[Particle]) -> list[npt.NDArray[np.float64]]:
     if not particles:
         return [np.zeros((0, 4))] * 3
-    return [np.array([[*vertex_pixel(detector, particles[0], plane), VERTEX_HALF, VERTEX_HALF]]) for plane in range(3)]
+    neutrinos = [particle for particle in particles if particle.parent < 0]
+    return [
+        np.array([[*vertex_pixel(detector, neutrino, plane), VERTEX_HALF, VERTEX_HALF] for neutrino in neutrinos])
+        for plane in range(3)
+    ]
 
 
 def _clusters(event: SimulatedEvent) -> Cluster2D:
@@ -114,7 +121,8 @@ def _clusters(event: SimulatedEvent) -> Cluster2D:
 def _energy_by_particle(particles: Sequence[Particle], deposits: Deposits) -> npt.NDArray[np.float64]:
     energy = np.bincount(deposits.instance, deposits.energy, len(particles)).astype(np.float64)
     for number in range(len(particles) - 1, 0, -1):
-        energy[particles[number].parent] += energy[number]
+        if particles[number].parent >= 0:
+            energy[particles[number].parent] += energy[number]
     return energy
 
 
