@@ -85,7 +85,10 @@ def test_only_given_flags_are_reported():
         (["trian"], "Unknown mode 'trian' (did you mean 'train'?)"),
         (["train", "--learnin-rate", "1"], "Unknown argument '--learnin-rate' (did you mean '--learning-rate'?)"),
         (["train", "--no-residul"], "Unknown argument '--no-residul' (did you mean '--no-residual'?)"),
-        (["train", "--optimizer", "adm"], "--optimizer: 'adm' is not one of adam, adamw, rmsprop, lars, lamb (did you"),
+        (
+            ["train", "--optimizer", "adm"],
+            "--optimizer: 'adm' is not one of adam, adamw, rmsprop, lars, lamb, muon (did you",
+        ),
         (["train", "-i", "many"], "--iterations: 'many' is not a whole number."),
         (["train", "-i", "2.5"], "--iterations: '2.5' is not a whole number."),
         (["train", "-i", "0"], "--iterations: 0 is too small; it must be at least 1."),

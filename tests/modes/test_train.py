@@ -118,7 +118,7 @@ def test_validation_is_the_same_for_any_batch_size(run, tmp_path, events_file):
     [
         *(("--loss-balance-scheme", scheme) for scheme in ("none", "even", "focal")),
         ("--no-balance-loss",),
-        *(("--optimizer", name) for name in ("rmsprop", "lars", "lamb")),
+        *(("--optimizer", name) for name in ("rmsprop", "lars", "lamb", "muon")),
         ("--lr-schedule", "one-cycle"),
         *(("--precision", name) for name in ("bfloat16", "mixed")),
         ("--model-half-precision",),

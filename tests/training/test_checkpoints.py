@@ -54,7 +54,7 @@ def store(tmp_path):
     return CheckpointStore(tmp_path / "log" / "checkpoints", keep=2)
 
 
-@pytest.mark.parametrize("optimizer_name", ["adam", "adamw", "rmsprop", "lars", "lamb"])
+@pytest.mark.parametrize("optimizer_name", ["adam", "adamw", "rmsprop", "lars", "lamb", "muon"])
 def test_what_was_saved_comes_back(store, optimizer_name):
     module, optimizer = trained(optimizer_name)
     path = store.save(make(100, module, optimizer))

@@ -10,7 +10,7 @@ from cosmictagger.errors import UserError
 from cosmictagger.training.optimizers import build_optimizer, parameter_groups
 
 # Learning rates at which 60 steps make a visible difference; lars multiplies its own by a trust ratio of about 1e-3.
-RATES = {"adam": 0.05, "adamw": 0.05, "rmsprop": 0.02, "lars": 5.0, "lamb": 0.05}
+RATES = {"adam": 0.05, "adamw": 0.05, "rmsprop": 0.02, "lars": 5.0, "lamb": 0.05, "muon": 0.2}
 STEPS = 60
 
 
@@ -20,7 +20,7 @@ class Quadratic(nn.Module):
     def __init__(self):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.weight = nn.Parameter(torch.randn(4, 3, generator=generator))
+        self.weight = nn.Parameter(torch.randn(4, 5, generator=generator))
         self.bias = nn.Parameter(torch.zeros(4))
 
     def forward(self):
@@ -88,6 +88,34 @@ def test_adamw_decays_apart_from_the_gradient_and_adam_through_it():
     # Adam's first step has the size of the learning rate, however small the decay.
     assert after_one_step_without_gradient("adam", 0.5) == (pytest.approx(1 - 0.125), 1.0)
     assert after_one_step_without_gradient("adam", 0.0) == (1.0, 1.0)
+
+
+def test_muon_steps_along_all_directions_alike_and_as_far_as_adamw():
+    kernel = nn.Conv2d(6, 8, 3, bias=False)
+    optimizer = build_optimizer(kernel, TrainingConfig(optimizer="muon", learning_rate=0.125, regularize_weights=0.0))
+    # A gradient that is strong in one direction and weak in seven others.
+    generator = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(8, 54, generator=generator), full_matrices=False)
+    strengths = torch.tensor([1.0] + 7 * [0.05])
+    kernel.weight.grad = (left @ torch.diag(strengths) @ right).reshape(8, 6, 3, 3)
+    before = kernel.weight.detach().clone()
+    optimizer.step()
+    step = (before - kernel.weight.detach()).reshape(8, 54)
+    sizes = torch.linalg.svdvals(step) / (0.125 * 0.2 * 54**0.5)
+    assert sizes.max() < 1.3  # five iterations make them nearly alike, not exactly
+    assert sizes.min() > 0.6
+
+
+def test_muon_leaves_classifier_and_vectors_to_adamw():
+    module = nn.Sequential(nn.Conv2d(8, 3, 1), nn.Conv2d(8, 8, 1))
+    optimizer = build_optimizer(module, TrainingConfig(optimizer="muon", learning_rate=0.125, regularize_weights=0.0))
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 0.5)
+    before = [parameter.detach().clone() for parameter in module.parameters()]
+    optimizer.step()
+    moved = [(a - b.detach()).abs() for a, b in zip(before, module.parameters(), strict=True)]
+    # adamw's first step has the size of the learning rate; muon's of a matrix of rank 1 is smaller.
+    assert [torch.allclose(m, torch.tensor(0.125), atol=1e-4) for m in moved] == [True, True, False, True]
 
 
 def test_missing_package_is_said_with_its_remedy(monkeypatch):

@@ -55,7 +55,7 @@ def tiny_network():
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "mixed"])
-@pytest.mark.parametrize("optimizer_name", ["adam", "lamb"])
+@pytest.mark.parametrize("optimizer_name", ["adam", "lamb", "muon"])
 def test_a_tiny_network_trains_in_every_precision(name, optimizer_name):
     config = TrainingConfig(precision=name, learning_rate=0.02, optimizer=optimizer_name)
     precision = resolve_precision(config, CPU)

@@ -179,7 +179,7 @@ class TrainingConfig:
     """Training: loss, optimizer, schedule and precision."""
 
     learning_rate: float = option(3e-4, "learning rate at its peak", short="-lr", above=0)
-    optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb"] = option(
+    optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb", "muon"] = option(
         "adamw",
         "adam adds --regularize-weights to the gradient, which lets weights of small gradients die; adamw does not",
     )
