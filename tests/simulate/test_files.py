@@ -4,9 +4,10 @@ import pytest
 
 from cosmictagger.data.hdf5_reader import Hdf5Reader
 from cosmictagger.errors import UserError
+from cosmictagger.simulate.event import simulate_event
 from cosmictagger.simulate.files import Simulation, simulate_file, simulate_products
 from cosmictagger.simulate.neutrino import Mix
-from cosmictagger.simulate.products import IMAGE, PARTICLE, VERTEX
+from cosmictagger.simulate.products import IMAGE, PARTICLE, VERTEX, vertex_pixel
 from cosmictagger.simulate.reader import SimulatedReader
 
 EVENTS, SEED = 4, 3
@@ -80,20 +81,26 @@ def test_a_neutrino_has_one_vertex_a_plane_and_a_cosmic_event_none():
 
 
 def test_several_neutrinos_are_told_apart_in_the_truth():
-    mix = Mix(nc=0, cosmic=0, neutrinos=3)
-    products = next(simulate_products(Simulation(mix=mix), range(1), 1))
-    assert [len(plane) for plane in products[VERTEX].planes] == [3] * 3
+    simulation = Simulation(mix=Mix(nc=0, cosmic=0, neutrinos=3))
+    event = simulate_event(simulation.detector, simulation.mix, 0, 0)
+    products = next(simulate_products(simulation, range(1), 1))
     records = products[PARTICLE].records
     neutrinos = [number for number, record in enumerate(records) if abs(record["pdg"]) in (12, 14)]
     assert len(neutrinos) == 3
     for number, record in enumerate(records):
         own = max(neutrino for neutrino in neutrinos if neutrino <= number)
-        assert record["ancestor_trackid"] == own or number == own
+        assert tuple(record["vtx"]) == tuple(records[own]["vtx"])
         if number != own:
-            assert own <= record["parent_trackid"] < number
-            assert tuple(record["vtx"]) == tuple(records[own]["vtx"])
+            parent = record["parent_trackid"]
+            assert own <= parent < number
+            assert record["parent_pdg"] == records[parent]["pdg"]
+            assert (record["ancestor_trackid"], record["ancestor_pdg"]) == (own, records[own]["pdg"])
+            assert record["process"] == (b"primary" if parent == own else b"Decay")
     assert (records["energy_deposit"][neutrinos] > 0.05).all()  # GeV, of ν_e and ν_μ CC: each has its own
     assert len(set(records["energy_deposit"][neutrinos])) == 3
+    for plane, boxes in enumerate(products[VERTEX].planes):
+        places = [vertex_pixel(simulation.detector, event.particles[number], plane) for number in neutrinos]
+        assert [tuple(box[:2]) for box in boxes] == places
 
 
 @pytest.mark.parametrize("name", ["missing/events.h5", "."])

@@ -24,9 +24,9 @@ FIRST_COSMIC = 1000  # instance of the first cosmic particle; those of the neutr
 class SimulatedEvent:
     """Pixels and truth of one event.
 
-    `kind` is one of `neutrino.KINDS`, that of the first interaction; `particles` holds each neutrino and its daughters
-    (empty for cosmic-only events); `instances` the number of the particle that left most charge in each pixel of each plane (int32,
-    -1: noise and electronics alone); `deposits` the true energy in the active volume.
+    `kind` is one of `neutrino.KINDS`, that of the first interaction; `particles` holds each neutrino and its
+    daughters (empty for cosmic-only events); `instances` the number of the particle that left most charge in each
+    pixel of each plane (int32, -1: noise and electronics alone); `deposits` the true energy in the active volume.
     """
 
     number: int
@@ -46,10 +46,10 @@ def simulate_event(
     kind = mix.draw(dice)
     tracks, quanta = cosmic_particles(detector, stream(seed, number, "cosmic"), FIRST_COSMIC)
     particles: list[Particle] = []
-    for more in range(0 if kind == "cosmic" else mix.neutrinos):
-        if more:  # with dice of its own: the first one does not depend on how many follow
-            dice = stream(seed, number, f"neutrino {more}")
-        interaction = interact(detector, mix.draw(dice, INTERACTIONS) if more else kind, dice)
+    for place in range(0 if kind == "cosmic" else mix.neutrinos):
+        if place > 0:  # with dice of its own: the first one does not depend on how many follow
+            dice = stream(seed, number, f"neutrino {place}")
+        interaction = interact(detector, mix.draw(dice, INTERACTIONS) if place > 0 else kind, dice)
         more_tracks, more_quanta = to_follow(interaction, dice, len(particles))
         tracks, quanta = join_tracks([more_tracks, tracks]), more_quanta.joined(quanta)
         particles += [particle.after(len(particles)) for particle in interaction]

@@ -50,6 +50,8 @@ class Mix:
         shares = [getattr(self, kind) for kind in KINDS]
         if min(shares) < 0 or sum(shares) <= 0:
             raise UserError(f"mix: the shares of {', '.join(KINDS)} must be positive; at least one above 0.")
+        if self.neutrinos < 1:
+            raise UserError(f"--neutrinos: {self.neutrinos} is no number of interactions; take 1 or more.")
 
     def draw(self, rng: np.random.Generator, kinds: tuple[str, ...] = KINDS) -> str:
         """Draw the kind of one event, or of one interaction where `kinds` leaves out the cosmic-only events."""

@@ -61,20 +61,20 @@ def particle_records(particles: Sequence[Particle], deposits: Deposits | None = 
     `energy_deposit` is what a particle and its descendants left in the active volume.
     """
     records = blank_particles(len(particles))
-    ancestor = 0
+    neutrino = 0
     for number, (record, particle) in enumerate(zip(records, particles, strict=True)):
         if particle.parent < 0:
-            ancestor = number  # what follows, up to the next neutrino, came of this one
+            neutrino = number  # what follows, up to the next one, came of it
         record["id"] = record["trackid"] = number
         record["pdg"], record["energy_init"] = particle.pdg, particle.energy
         record["px"], record["py"], record["pz"] = particle.momentum
         record["vtx"] = (*particle.vertex, particle.time)
         record["interaction_type"], record["current_type"] = particle.interaction, particle.current
-        record["process"] = b"Decay" if particle.parent > 0 else b"primary"
+        record["process"] = b"Decay" if particle.parent > neutrino else b"primary"
         record["parent_trackid"] = NO_PARENT if particle.parent < 0 else particle.parent
         record["parent_pdg"] = 0 if particle.parent < 0 else particles[particle.parent].pdg
         if particle.parent >= 0:
-            record["ancestor_trackid"], record["ancestor_pdg"] = ancestor, particles[ancestor].pdg
+            record["ancestor_trackid"], record["ancestor_pdg"] = neutrino, particles[neutrino].pdg
     if deposits is not None and len(particles):
         mine = deposits.label == NEUTRINO
         records["energy_deposit"] = _energy_by_particle(particles, deposits.select(mine)) / 1000

@@ -76,7 +76,7 @@ class SimulatedReader:
         return self._entry(entry).event
 
     def particles(self, entry: int) -> Records:
-        """Give the neutrino and its daughters; none in cosmic-only events."""
+        """Give each neutrino and its daughters; none in cosmic-only events."""
         return self._entry(entry).particles
 
     def describe(self, entry: int) -> str:
