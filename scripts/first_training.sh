@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Simulate two small data sets, train a small sparse network on one after the other, and tag events that it has not seen.
+# Simulate two small data sets, train a small sparse network on one after the other, and tag events it has not seen.
 # Usage: scripts/first_training.sh PYTHON DIRECTORY     (EVENTS and STEPS in the environment change its size)
 #
 # The first set has six neutrinos in an event, where the network learns sooner what they look like; the second has one,
 # as the events to tag have. A third of all steps is spent on the second.
 set -euo pipefail
 python=$1 directory=$2
+at_least() { echo $(($1 > $2 ? $1 : $2)); }
 events=${EVENTS:-2000} steps=${STEPS:-3000}
-last_events=$(((events + 2) / 3)) last_steps=$(((steps + 2) / 3))
+last_events=$(at_least 1 $((events / 3))) last_steps=$(at_least 3 $((steps / 3)))
+first_events=$(at_least 1 $((events - last_events))) first_steps=$(at_least 3 $((steps - last_steps)))
 exec_py="$(dirname "$0")/../bin/exec.py"
 data="$directory/data"
 sample="$(dirname "$0")/../../shared/data/sbnd_sample.h5"
@@ -24,17 +26,21 @@ train() {
 }
 
 mkdir -p "$data"
-simulate "$((events - last_events))" 6 1 "$data/six-neutrinos.h5"
-simulate "$last_events" 1 3 "$data/train.h5"
+simulate "$first_events" 6 1 "$data/six-neutrinos.h5"
+simulate "$last_events" 1 3 "$data/one-neutrino.h5"
 simulate 20 1 2 "$data/validation.h5"
 
-train --file "$data/six-neutrinos.h5" --iterations "$((steps - last_steps))" --learning-rate 1e-2 \
-    --lr-warmup-steps 200 --log-directory "$directory/six-neutrinos"
-train --file "$data/train.h5" --iterations "$last_steps" --learning-rate 6e-3 --lr-warmup-steps 50 --seed 1 \
-    --weights-location "$directory/six-neutrinos" --log-directory "$directory/train"
+# Once the second training has begun, it is the one that a second call goes on with.
+if [ ! -e "$directory/one-neutrino/checkpoints" ]; then
+    train --file "$data/six-neutrinos.h5" --iterations "$first_steps" --learning-rate 1e-2 \
+        --lr-warmup-steps $((first_steps / 10)) --log-directory "$directory/six-neutrinos"
+fi
+train --file "$data/one-neutrino.h5" --iterations "$last_steps" --learning-rate 6e-3 \
+    --lr-warmup-steps $((last_steps / 20)) --seed 1 --weights-location "$directory/six-neutrinos" \
+    --log-directory "$directory/one-neutrino"
 
 infer() {
-    run inference --file "$1" --weights-location "$directory/train" --log-directory "$2" --minibatch-size 4 \
+    run inference --file "$1" --weights-location "$directory/one-neutrino" --log-directory "$2" --minibatch-size 4 \
         --logging-iteration 5
 }
 infer "$data/validation.h5" "$directory/validation"
@@ -42,7 +48,8 @@ if [ -e "$sample" ]; then
     infer "$sample" "$directory/sbnd"
 fi
 
-printf '\nTraining:   %s\n' "$directory/train/report.html"
+printf '\n'
+printf 'Training:   %s\n' "$directory/six-neutrinos/report.html" "$directory/one-neutrino/report.html"
 printf 'Unseen simulated events:  %s\n' "$directory/validation/report.html"
 if [ -e "$directory/sbnd/report.html" ]; then
     printf 'SBND simulation events:   %s\n' "$directory/sbnd/report.html"
