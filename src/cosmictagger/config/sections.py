@@ -182,7 +182,7 @@ class TrainingConfig:
     optimizer: Literal["adam", "adamw", "rmsprop", "lars", "lamb", "muon"] = option(
         "adamw",
         "adam adds --regularize-weights to the gradient, which lets weights of small gradients die; adamw does not; "
-        "muon learns more from the same images, at a learning rate about 1e-2",
+        "muon learns more from as many images, at a learning rate about 1e-2 (docs/quality.md)",
     )
     regularize_weights: float = option(
         1e-4, "weight decay (decoupled for adamw, lamb and muon, else L2)", short="-rw", minimum=0

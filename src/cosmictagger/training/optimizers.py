@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models.uresnet import CLASSES
+from cosmictagger.training.muon import Muon
 
 ParameterGroups = list[dict[str, Any]]
 
@@ -20,7 +21,7 @@ def build_optimizer(module: nn.Module, config: TrainingConfig) -> Optimizer:
 
     ``regularize_weights`` decays weights, and neither biases nor the parameters of normalizations. In adam and
     rmsprop it is L2 (coupled: added to the gradient); in adamw, lamb and muon decoupled; in lars it takes part in the
-    trust ratio. Raises UserError where the package of lars, lamb and muon is missing.
+    trust ratio. Raises UserError where the package of lars and lamb is missing.
     """
     return _BUILDERS[config.optimizer](parameter_groups(module, config.regularize_weights), config.learning_rate)
 
@@ -50,8 +51,23 @@ def _rmsprop(groups: ParameterGroups, learning_rate: float) -> Optimizer:
     return torch.optim.RMSprop(groups, lr=learning_rate)
 
 
-def _from_package(name: str) -> Callable[..., Optimizer]:
-    def build(groups: ParameterGroups, learning_rate: float, **options: Any) -> Optimizer:
+def _muon(groups: ParameterGroups, learning_rate: float) -> Optimizer:
+    split: ParameterGroups = [
+        group | {"params": chosen, "orthogonal": orthogonal}
+        for group in groups
+        for orthogonal in (True, False)
+        if (chosen := [p for p in group["params"] if _is_matrix(p) == orthogonal])
+    ]
+    return Muon(split, lr=learning_rate, fused=True)
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    # The classifier, a row for each class, is left to adamw, as is usual.
+    return parameter.ndim > 1 and min(len(parameter), parameter[0].numel()) > CLASSES
+
+
+def _from_package(name: str) -> Callable[[ParameterGroups, float], Optimizer]:
+    def build(groups: ParameterGroups, learning_rate: float) -> Optimizer:
         try:
             # Only here: the package takes the better part of a second to import.
             package = importlib.import_module("pytorch_optimizer")
@@ -59,29 +75,10 @@ def _from_package(name: str) -> Callable[..., Optimizer]:
             raise UserError(
                 f"--optimizer: {name.lower()} needs the package pytorch-optimizer; run 'pip install pytorch-optimizer'."
             ) from None
-        optimizer: Optimizer = getattr(package, name)(groups, lr=learning_rate, **options)
+        optimizer: Optimizer = getattr(package, name)(groups, lr=learning_rate)
         return optimizer
 
     return build
-
-
-def _muon(groups: ParameterGroups, learning_rate: float) -> Optimizer:
-    """Orthogonalized momentum for kernels, as matrices of their first axis by all others; adamw for what is no matrix.
-
-    Its steps are scaled to have the size of adamw's, so that one learning rate serves both.
-    """
-    split: ParameterGroups = [
-        group | {"params": chosen, "use_muon": orthogonal, "lr": learning_rate}
-        for group in groups
-        for orthogonal in (True, False)
-        if (chosen := [p for p in group["params"] if _is_matrix(p) == orthogonal])
-    ]
-    return _from_package("Muon")(split, learning_rate, use_adjusted_lr=True, adamw_betas=(0.9, 0.999), adamw_eps=1e-8)
-
-
-def _is_matrix(parameter: nn.Parameter) -> bool:
-    # Three directions, as many as the classifier has, are too few to gain from being made orthogonal.
-    return parameter.ndim > 1 and min(len(parameter), parameter[0].numel()) > CLASSES
 
 
 _BUILDERS: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {
