@@ -315,7 +315,8 @@ class SimulationConfig:
     )
     neutrinos: int = option(
         1,
-        "interactions in each event that is not cosmic-only; several in one teach a new network sooner",
+        "interactions in each event that is not cosmic-only; several of them teach a new network sooner "
+        "(docs/quality.md); reports name such an event by the first",
         minimum=1,
         maximum=50,
     )
@@ -339,3 +340,9 @@ class Config:
     distribution: DistributionConfig = DistributionConfig()
     simulation: SimulationConfig = SimulationConfig()
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        if self.training.optimizer == "muon" and not self.network.share_weights:
+            raise UserError(
+                "--optimizer: muon would mix the planes, whose kernels --no-share-weights keeps in one; take adamw."
+            )
