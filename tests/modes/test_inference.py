@@ -171,6 +171,36 @@ def test_real_larcv_reads_the_output(infer, events_file):
         theirs.close()
 
 
+def test_views_change_probabilities_and_what_is_written_agrees_with_them(infer, events_file):
+    read_scores = lambda log: [  # noqa: E731
+        read(log / "inference.h5", f"cosmictagger_{name}") for name in ("background", "cosmic", "neutrino")
+    ]
+    log = infer("--sparse", "-mb", 2, "--displays", 0)
+    once, plain = read_scores(log), results(log)["metrics"]["validation"]
+    log = infer("--sparse", "-mb", 2, "--displays", 0, "--views", 4)
+    averaged, found = read_scores(log), results(log)["metrics"]["validation"]
+    assert found["images"] == plain["images"] == 5
+    assert found["loss"] != plain["loss"]
+    truth = Hdf5Reader([events_file], image_producer="sbndwire", label_producer="sbnd_cosmicseg", downsample=1)
+    moved, right, count = 0.0, [], 0
+    for entry in range(5):
+        for plane, pixels in enumerate(truth.read(entry).planes):
+            stack, before = (
+                np.stack([kind[entry].planes[plane].value for kind in scores]) for scores in (averaged, once)
+            )
+            assert stack.sum(axis=0) == pytest.approx(1, abs=1e-5)
+            moved, count = moved + np.abs(stack - before).sum(), count + stack.size
+            active = pixels.label > 0
+            right.append((stack.argmax(axis=0) == pixels.label)[active].mean())
+    assert 1e-6 < moved / count < 0.2
+    assert np.mean(right) == pytest.approx(found["mean"]["average"]["non_background_accuracy"], abs=1e-6)
+
+
+def test_views_of_a_dense_network_are_refused(run, trained, capsys):
+    assert run("inference", "--weights-location", trained, "--views", 2, network=False) == 2
+    assert "--views: averages over the active pixels of a sparse network; add --sparse." in capsys.readouterr().err
+
+
 def test_the_output_names_its_products(infer):
     log = infer("--displays", 0, "--output-producer", "mine")
     products = Hdf5Reader([log / "inference.h5"], image_producer="mine").products()

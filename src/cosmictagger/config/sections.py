@@ -263,6 +263,15 @@ class InferenceConfig:
     )
     output_file: str | None = option(None, "larcv3 file of the predictions [inference.h5 in the log directory]")
     output_producer: str = option("cosmictagger", "producer name of the predictions in that file")
+    views: int = option(
+        1,
+        "look at each image so many times, moved by some pixels, and average: better, at so many times the cost (sparse "
+        "networks)",
+        minimum=1,
+    )
+    mirror_views: bool = option(
+        False, "every second view has its ticks in reverse: for images that stack two drift volumes, as SBND's do"
+    )
     displays: int = option(4, "event displays (PNG) drawn, from the first entry on", minimum=0)
 
     def __post_init__(self) -> None:

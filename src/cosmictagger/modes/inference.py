@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cosmictagger.data.events import Event, PlanePixels, Product
 from cosmictagger.data.open import Dataset, open_dataset, without_missing_labels
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import connect
+from cosmictagger.errors import UserError
 from cosmictagger.metrics.interactions import Interaction, InteractionGroup, columns, group_rows
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import image_rows
@@ -31,6 +33,7 @@ from cosmictagger.training.evaluation import Evaluated, Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import best_unpacking
+from cosmictagger.training.views import ViewAverage, further_views
 
 
 def run(config: Config) -> int:
@@ -114,7 +117,7 @@ class Inference:
             precision=self.precision,
             clocks=clocks,
         )
-        for step, evaluated in enumerate(evaluator.apply(feed), start=1):
+        for step, evaluated in enumerate(map(self._average(clocks), evaluator.apply(feed)), start=1):
             with clocks.measure("logging"):
                 own = self._answer(evaluated)
             with clocks.measure("communication"):
@@ -129,6 +132,22 @@ class Inference:
                 console.step_line(step, values, images / clocks.last_step["step"])
             self.session.stop_here()
         console.end_steps()
+
+    def _average(self, clocks: Clocks) -> Callable[[Evaluated], Evaluated]:
+        """Make what looks at a batch again in all further views, if there are any."""
+        views = further_views(self.config.inference.views, self.config.inference.mirror_views)
+        if not views:
+            return lambda evaluated: evaluated
+        if not self.config.network.sparse:
+            raise UserError("--views: averages over the active pixels of a sparse network; add --sparse.")
+        return ViewAverage(
+            network=self.network,
+            unpack=self.unpack,
+            precision=self.precision,
+            clocks=clocks,
+            shape=self.dataset.layout.shape,
+            views=views,
+        )
 
     def _answer(self, evaluated: Evaluated) -> Records:
         """Put the answers of this rank's images into records, which are used again for the next batch."""

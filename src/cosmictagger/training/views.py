@@ -1,0 +1,98 @@
+"""Look at each image several times, each time moved by some pixels, and average what the network says.
+
+Where a pixel lies in its blocks of 2 × 2, 4 × 4 and so on is chance, and so is a part of what a network says about it.
+"""
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cosmictagger.data.batch import PADDING, Records, allocate
+from cosmictagger.reporting.clocks import Clocks
+from cosmictagger.training.batches import Unpack
+from cosmictagger.training.evaluation import Evaluated
+from cosmictagger.training.precision import Precision
+
+FARTHEST = (8, 12)  # ticks and wires by which a view moves at most: what leaves the image is not seen in that view
+# Multiples of these numbers, modulo 1, fill a square evenly, however many are taken.
+_STRIDES = (0.7548776662466927, 0.5698402909980532)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """An image with its ticks in reverse if `mirrored`, and then moved by `ticks` and `wires` pixels."""
+
+    mirrored: bool
+    ticks: int
+    wires: int
+
+
+def further_views(count: int, mirror: bool) -> list[View]:
+    """List the views of `--views` beyond the image as it is; with `mirror` every second one is mirrored."""
+    views = []
+    for number in range(1, count):
+        ticks, wires = (
+            round((2 * (number * stride % 1) - 1) * farthest)
+            for stride, farthest in zip(_STRIDES, FARTHEST, strict=True)
+        )
+        views.append(View(mirror and number % 2 == 1, ticks, wires))
+    return views
+
+
+def moved(records: Records, view: View, shape: tuple[int, int]) -> tuple[Records, npt.NDArray[np.int64]]:
+    """Give the records of a batch as a view sees them, and for each of their pixels, in order, where it came from.
+
+    Pixels are numbered through the batch, plane by plane. `shape`: (ticks, wires) of an image.
+    """
+    height, width = shape
+    counts: npt.NDArray[np.int64] = records["count"].astype(np.int64)
+    slots = int(counts.max(initial=0))
+    index = records["index"][:, :, :slots]
+    tick, wire = np.divmod(index, np.int32(width))
+    if view.mirrored:
+        tick = height - 1 - tick
+    tick, wire = tick + view.ticks, wire + view.wires
+    kept = (index != PADDING) & (tick >= 0) & (tick < height) & (wire >= 0) & (wire < width)
+    place = np.where(kept, tick * width + wire, height * width)
+    order = np.argsort(place, axis=-1, kind="stable")
+    seen = allocate(len(records), records.dtype)
+    for name in ("entry", "event_id"):
+        seen[name] = records[name]
+    seen["count"] = kept.sum(axis=-1)
+    present = np.take_along_axis(kept, order, axis=-1)
+    seen["index"][:, :, :slots] = np.where(present, np.take_along_axis(place, order, axis=-1), PADDING)
+    for name in ("value", "label"):
+        seen[name][:, :, :slots] = np.where(present, np.take_along_axis(records[name][:, :, :slots], order, axis=-1), 0)
+    first = (np.cumsum(counts) - counts.reshape(-1)).reshape(counts.shape)
+    return seen, (first[:, :, None] + order)[present]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewAverage:
+    """Averages the probabilities that a sparse network gives to each pixel over the image as it is and `views` of it."""
+
+    network: nn.Module
+    unpack: Unpack
+    precision: Precision
+    clocks: Clocks
+    shape: tuple[int, int]
+    views: list[View]
+
+    def __call__(self, evaluated: Evaluated) -> Evaluated:
+        """Take the logits of a batch [S, 3] to the logarithm of the average probabilities."""
+        total = torch.softmax(evaluated.logits.float(), dim=1)
+        times = torch.ones(len(total), 1, device=total.device)
+        for view in self.views:
+            with self.clocks.measure("unpack"):
+                records, origin = moved(evaluated.records, view, self.shape)
+                batch = self.unpack(records)
+            with torch.inference_mode(), self.precision.autocast(), self.clocks.measure("forward"):
+                logits: Tensor = self.network(batch.inputs)
+                where = torch.from_numpy(origin).to(total.device)
+                total.index_add_(0, where, torch.softmax(logits.float(), dim=1))
+                times.index_add_(0, where, times.new_ones(len(where), 1))
+        average = (total / times).clamp_min(torch.finfo(torch.float32).tiny)
+        return evaluated._replace(logits=average.log())

@@ -1,0 +1,109 @@
+"""Views move pixels and bring the answers back to where they came from."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cosmictagger.config.sections import TrainingConfig
+from cosmictagger.data.batch import PADDING, allocate, image_dtype, pack
+from cosmictagger.data.events import Event, EventId, PlanePixels
+from cosmictagger.reporting.clocks import Clocks
+from cosmictagger.training.evaluation import Evaluated
+from cosmictagger.training.precision import resolve_precision
+from cosmictagger.training.views import FARTHEST, View, ViewAverage, further_views, moved
+
+SHAPE, PLANES, SLOTS = (24, 40), 3, 60
+
+
+@pytest.fixture
+def records():
+    """Two images with pixels everywhere, and one of padding."""
+    random = np.random.default_rng(4)
+    records = allocate(3, image_dtype(PLANES, SLOTS))
+    for number in range(2):
+        planes = []
+        for count in random.integers(1, SLOTS, PLANES):
+            index = np.sort(random.choice(SHAPE[0] * SHAPE[1], count, replace=False)).astype(np.int32)
+            label = random.integers(0, 3, count).astype(np.uint8)
+            planes.append(PlanePixels(index, random.random(count, np.float32) + 1, label))
+        pack(Event(number, EventId(1, 0, number), SHAPE, tuple(planes)), records[number], "error")
+    return records
+
+
+def pixels(records):
+    """List (image, plane, tick, wire, charge, label) of all pixels, in the order of the batch."""
+    return [
+        (image, plane, *divmod(int(record["index"][plane, slot]), SHAPE[1]), record["value"][plane, slot],
+         record["label"][plane, slot])
+        for image, record in enumerate(records)
+        for plane in range(PLANES)
+        for slot in range(record["count"][plane])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("view", [View(False, 0, 0), View(False, 3, -5), View(True, -2, 4), View(True, 0, 0)])
+def test_every_pixel_that_stays_inside_comes_from_its_place(records, view):
+    seen, origin = moved(records, view, SHAPE)
+    before, after = pixels(records), pixels(seen)
+    assert len(origin) == len(after)
+    for place, (image, plane, tick, wire, charge, label) in zip(origin, after, strict=True):
+        source = before[place]
+        start = SHAPE[0] - 1 - source[2] if view.mirrored else source[2]
+        assert (image, plane, tick, wire) == (source[0], source[1], start + view.ticks, source[3] + view.wires)
+        assert (charge, label) == source[4:]
+
+    def inside(pixel):
+        tick = (SHAPE[0] - 1 - pixel[2] if view.mirrored else pixel[2]) + view.ticks
+        return 0 <= tick < SHAPE[0] and 0 <= pixel[3] + view.wires < SHAPE[1]
+
+    assert sorted(origin) == [place for place, pixel in enumerate(before) if inside(pixel)]
+    assert seen["entry"].tolist() == [0, 1, PADDING]
+    for record in seen:
+        for plane, count in enumerate(record["count"]):
+            assert (np.diff(record["index"][plane, :count]) > 0).all()
+            assert (record["index"][plane, count:] == PADDING).all()
+            assert not record["value"][plane, count:].any()
+
+
+def average(records, network, views):
+    unpack = lambda records: SimpleNamespace(inputs=records)  # noqa: E731
+    averaging = ViewAverage(
+        network=network,
+        unpack=unpack,
+        precision=resolve_precision(TrainingConfig(), torch.device("cpu")),
+        clocks=Clocks(lambda: None),
+        shape=SHAPE,
+        views=views,
+    )
+    return averaging(Evaluated(records, unpack(records), network(records))).logits
+
+
+def test_a_network_that_does_not_look_at_places_says_the_same(records):
+    def network(records):
+        charge = torch.tensor([pixel[4] for pixel in pixels(records)])
+        return torch.stack([charge, -charge, charge**2], dim=1)
+
+    logits = average(records, network, further_views(5, mirror=True))
+    torch.testing.assert_close(logits, torch.log_softmax(network(records), dim=1))
+
+
+def test_probabilities_are_averaged_over_the_views_that_see_a_pixel(records):
+    def network(records):  # certain of class 1 at even wires, and of class 0 at odd ones
+        even = torch.tensor([pixel[3] % 2 == 0 for pixel in pixels(records)])
+        return torch.stack([(~even) * 50.0, even * 50.0, torch.full((len(even),), -50.0)], dim=1)
+
+    chances = average(records, network, [View(False, 0, 1), View(False, 0, 2)]).exp()
+    for pixel, chance in zip(pixels(records), chances, strict=True):
+        even = [(pixel[3] + moved_by) % 2 == 0 for moved_by in (0, 1, 2) if pixel[3] + moved_by < SHAPE[1]]
+        assert chance[1] == pytest.approx(sum(even) / len(even), abs=1e-6)
+
+
+def test_views_differ_and_stay_near():
+    views = further_views(16, mirror=False)
+    assert len(views) == len(set(views)) == 15
+    assert View(False, 0, 0) not in views
+    assert all(abs(view.ticks) <= FARTHEST[0] and abs(view.wires) <= FARTHEST[1] for view in views)
+    assert further_views(1, mirror=True) == []
+    assert [view.mirrored for view in further_views(5, mirror=True)] == [True, False, True, False]
