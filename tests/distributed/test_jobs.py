@@ -41,6 +41,13 @@ def assert_same_training(log: Path, other: Path) -> None:
         torch.testing.assert_close(value, others[name], atol=TOLERANCE, rtol=TOLERANCE)
 
 
+def test_ranks_train_as_one_with_muon(events, tmp_path):
+    logs = [tmp_path / "one", tmp_path / "two"]
+    for ranks, log in enumerate(logs, 1):
+        run(ranks, *words("train", events, log, *TRAIN, "--optimizer", "muon"))
+    assert_same_training(*logs)
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_ranks_train_as_one(events, one_rank, tmp_path, ranks):
     log = tmp_path / "log"

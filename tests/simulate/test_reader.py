@@ -5,6 +5,7 @@ import pytest
 
 from cosmictagger.data.products import Sparse2D
 from cosmictagger.errors import UserError
+from cosmictagger.simulate.neutrino import Mix
 from cosmictagger.simulate.reader import SimulatedReader
 
 
@@ -20,6 +21,13 @@ def test_without_cache_events_are_equal():
     first, second = reader.read(0), reader.read(0)
     assert first is not second
     assert np.array_equal(first.planes[0].value, second.planes[0].value)
+
+
+def test_the_mix_may_have_several_neutrinos():
+    mix = Mix(cosmic=0, neutrinos=2)
+    particles = SimulatedReader(1, 1, mix=mix).particles(0)
+    assert np.count_nonzero(particles["interaction_type"] > 0) == 2
+    assert np.count_nonzero(SimulatedReader(1, 1, mix=Mix(cosmic=0)).particles(0)["interaction_type"] > 0) == 1
 
 
 def test_threads_get_what_one_thread_gets():
