@@ -8,6 +8,7 @@ set -euo pipefail
 python=$1 directory=$2
 at_least() { echo $(($1 > $2 ? $1 : $2)); }
 events=${EVENTS:-2000} steps=${STEPS:-3000}
+# Three steps are the fewest that can be timed, the first two being warm-up.
 last_events=$(at_least 1 $((events / 3))) last_steps=$(at_least 3 $((steps / 3)))
 first_events=$(at_least 1 $((events - last_events))) first_steps=$(at_least 3 $((steps - last_steps)))
 exec_py="$(dirname "$0")/../bin/exec.py"
@@ -26,16 +27,14 @@ train() {
 }
 
 mkdir -p "$data"
-simulate "$first_events" 6 1 "$data/six-neutrinos.h5"
-simulate "$last_events" 1 3 "$data/one-neutrino.h5"
+six="$data/six-neutrinos-$first_events.h5" one="$data/one-neutrino-$last_events.h5"
+simulate "$first_events" 6 1 "$six"
+simulate "$last_events" 1 3 "$one"
 simulate 20 1 2 "$data/validation.h5"
 
-# Once the second training has begun, it is the one that a second call goes on with.
-if [ ! -e "$directory/one-neutrino/checkpoints" ]; then
-    train --file "$data/six-neutrinos.h5" --iterations "$first_steps" --learning-rate 1e-2 \
-        --lr-warmup-steps $((first_steps / 10)) --log-directory "$directory/six-neutrinos"
-fi
-train --file "$data/one-neutrino.h5" --iterations "$last_steps" --learning-rate 6e-3 \
+train --file "$six" --iterations "$first_steps" --learning-rate 1e-2 \
+    --lr-warmup-steps $((first_steps / 10)) --log-directory "$directory/six-neutrinos"
+train --file "$one" --iterations "$last_steps" --learning-rate 6e-3 \
     --lr-warmup-steps $((last_steps / 20)) --seed 1 --weights-location "$directory/six-neutrinos" \
     --log-directory "$directory/one-neutrino"
 
