@@ -36,7 +36,7 @@ def test_many_differences_are_cut_short(tmp_path):
 
 def test_a_training_may_go_on_longer_and_be_watched_otherwise(tmp_path):
     prepare_log_directory(configured(tmp_path), "train", has_checkpoint=False)
-    longer = configured(tmp_path, iterations=500, verbosity=2, checkpoint_iteration=7)
+    longer = configured(tmp_path, iterations=500, verbosity=2, checkpoint_iteration=7, views=8, mirror_views=True)
     prepare_log_directory(longer, "train", has_checkpoint=True)
     assert resolve({}, str(tmp_path / "log" / "config.train.yaml")).run.iterations == 500
 

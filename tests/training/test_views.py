@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from cosmictagger.config.sections import TrainingConfig
+from cosmictagger.config.sections import Config, NetworkConfig, TrainingConfig
 from cosmictagger.data.batch import PADDING, allocate, image_dtype, pack
 from cosmictagger.data.events import Event, EventId, PlanePixels
+from cosmictagger.models.build import build_network
+from cosmictagger.models.sparse.engines import choose_engine
+from cosmictagger.models.sparse.sites import kernel_sizes
 from cosmictagger.reporting.clocks import Clocks
+from cosmictagger.training.batches import SparseUnpacker
 from cosmictagger.training.evaluation import Evaluated
 from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.views import FARTHEST, View, ViewAverage, further_views, moved
@@ -100,9 +104,61 @@ def test_probabilities_are_averaged_over_the_views_that_see_a_pixel(records):
         assert chance[1] == pytest.approx(sum(even) / len(even), abs=1e-6)
 
 
+def test_a_pixel_that_is_certain_has_finite_logits(records):
+    def network(records):
+        return torch.tensor([[500.0, 0.0, -500.0]] * len(pixels(records)))
+
+    logits = average(records, network, [View(False, 0, 1)])
+    assert logits.isfinite().all()
+    assert (logits.argmax(dim=1) == 0).all()
+
+
+def test_moving_by_whole_blocks_changes_nothing():
+    """Against a real sparse network: by as much as its deepest pixels are large, the same comes out, in the same order."""
+    shape, depth = (64, 64), 2
+    random = np.random.default_rng(1)
+    records = allocate(2, image_dtype(PLANES, SLOTS))
+    for number in range(2):
+        planes = []
+        for count in random.integers(20, SLOTS, PLANES):
+            place = np.sort(random.choice(32 * 32, count, replace=False)).astype(np.int32)
+            index = (place // 32 + 16) * shape[1] + place % 32 + 16  # 16 pixels from every edge
+            planes.append(PlanePixels(index, random.random(count, np.float32) * 50, None))
+        pack(Event(number, EventId(1, 0, number), shape, tuple(planes)), records[number], "error")
+    config = Config(network=NetworkConfig(sparse=True, network_depth=depth, n_initial_filters=4, block_concat=True))
+    engine, precision = (
+        choose_engine("torch", torch.device("cpu")),
+        resolve_precision(config.training, torch.device("cpu")),
+    )
+    torch.manual_seed(0)
+    network = build_network(config.network, PLANES, shape, engine=engine).eval()
+    unpack = SparseUnpacker(
+        shape=shape,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        model_dtype=torch.float32,
+        transform="log",
+        engine=engine,
+        sizes=kernel_sizes(config.network),
+    )
+    batch = unpack(records)
+    with torch.inference_mode():
+        logits = network(batch.inputs)
+    averaging = ViewAverage(
+        network=network,
+        unpack=unpack,
+        precision=precision,
+        clocks=Clocks(lambda: None),
+        shape=shape,
+        views=[View(False, 8, -4), View(False, -4, 8)],
+    )
+    averaged = averaging(Evaluated(records, batch, logits)).logits
+    torch.testing.assert_close(averaged, torch.log_softmax(logits, dim=1), atol=1e-4, rtol=1e-4)
+
+
 def test_views_differ_and_stay_near():
-    views = further_views(16, mirror=False)
-    assert len(views) == len(set(views)) == 15
+    views = further_views(64, mirror=False)
+    assert len(views) == len(set(views)) == 63
     assert View(False, 0, 0) not in views
     assert all(abs(view.ticks) <= FARTHEST[0] and abs(view.wires) <= FARTHEST[1] for view in views)
     assert further_views(1, mirror=True) == []

@@ -268,14 +268,18 @@ class InferenceConfig:
         "look at each image so many times, moved by some pixels, and average: better, at so many times the cost (sparse "
         "networks)",
         minimum=1,
+        maximum=64,
     )
     mirror_views: bool = option(
-        False, "every second view has its ticks in reverse: for images that stack two drift volumes, as SBND's do"
+        False,
+        "every second of several --views has its ticks in reverse: for images that stack two drift volumes, as SBND's do",
     )
     displays: int = option(4, "event displays (PNG) drawn, from the first entry on", minimum=0)
 
     def __post_init__(self) -> None:
         check_section(self)
+        if self.mirror_views and self.views == 1:
+            raise UserError("--mirror-views: has no view to mirror; add --views 2 or more.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,8 @@ def run(config: Config) -> int:
         assert found is not None, "find raises where there is none"
         path, checkpoint = found
         config = _settle(config, checkpoint, path)
+        if config.inference.views > 1 and not config.network.sparse:
+            raise UserError("--views: averages over the active pixels of a sparse network; add --sparse.")
         with Session("inference", config, distribution) as session:
             session.console.info(f"Network: '{path}', after {checkpoint.step} steps")
             if path == checkpoints.pretrained():
@@ -138,8 +140,6 @@ class Inference:
         views = further_views(self.config.inference.views, self.config.inference.mirror_views)
         if not views:
             return lambda evaluated: evaluated
-        if not self.config.network.sparse:
-            raise UserError("--views: averages over the active pixels of a sparse network; add --sparse.")
         return ViewAverage(
             network=self.network,
             unpack=self.unpack,

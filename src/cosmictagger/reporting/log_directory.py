@@ -32,7 +32,7 @@ FREE_OPTIONS = frozenset(
         *("target_metric", "target"),
         *("aux_file", "aux_iteration", "aux_minibatch_size", "aux_images"),
         *("reader", "io_threads", "prefetch", "io_verbosity", "aux_io_verbosity"),
-        *("output_file", "output_producer", "displays"),
+        *("output_file", "output_producer", "views", "mirror_views", "displays"),
         *("distributed_mode", "io_groups", "bucket_size_mb", "gpu_buffers", "bind", "stall_timeout"),
     }
 )

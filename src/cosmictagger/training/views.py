@@ -17,8 +17,8 @@ from cosmictagger.training.evaluation import Evaluated
 from cosmictagger.training.precision import Precision
 
 FARTHEST = (8, 12)  # ticks and wires by which a view moves at most: what leaves the image is not seen in that view
-# Multiples of these numbers, modulo 1, fill a square evenly, however many are taken.
-_STRIDES = (0.7548776662466927, 0.5698402909980532)
+# Multiples of these, modulo the number of offsets there are, spread evenly over them, and over even and odd ones.
+_STRIDES = (11, 7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +35,7 @@ def further_views(count: int, mirror: bool) -> list[View]:
     views = []
     for number in range(1, count):
         ticks, wires = (
-            round((2 * (number * stride % 1) - 1) * farthest)
-            for stride, farthest in zip(_STRIDES, FARTHEST, strict=True)
+            number * stride % (2 * farthest + 1) - farthest for stride, farthest in zip(_STRIDES, FARTHEST, strict=True)
         )
         views.append(View(mirror and number % 2 == 1, ticks, wires))
     return views
@@ -91,8 +90,8 @@ class ViewAverage:
                 batch = self.unpack(records)
             with torch.inference_mode(), self.precision.autocast(), self.clocks.measure("forward"):
                 logits: Tensor = self.network(batch.inputs)
-                where = torch.from_numpy(origin).to(total.device)
-                total.index_add_(0, where, torch.softmax(logits.float(), dim=1))
-                times.index_add_(0, where, times.new_ones(len(where), 1))
+                seen = torch.from_numpy(origin).to(total.device)
+                total[seen] += torch.softmax(logits.float(), dim=1)  # a view sees no pixel twice
+                times[seen] += 1
         average = (total / times).clamp_min(torch.finfo(torch.float32).tiny)
         return evaluated._replace(logits=average.log())
