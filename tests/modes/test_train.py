@@ -66,8 +66,9 @@ def test_throughput_is_images_over_the_time_of_the_timed_steps(run, tmp_path):
     assert 0.5 * seconds < sum(parts) <= seconds
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
-    options = ("-mb", 2, "--lr-schedule", "cosine", "--optimizer", "adamw")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys, optimizer):
+    options = ("-mb", 2, "--lr-schedule", "cosine", "--optimizer", optimizer)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run("train", "-i", 9, *options, log=whole) == 0
     # Stopped after step 5 of 9: the schedule must not see an end that is not there.
@@ -78,6 +79,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path, capsys):
     assert "after step 5 of 9" in capsys.readouterr().out
     assert difference(parameters(whole, 9), parameters(parts, 9)) == 0
     assert [line["loss"] for line in metrics_lines(parts)] == [line["loss"] for line in metrics_lines(whole)]
+
+
+def test_a_training_goes_on_with_the_optimizer_it_began_with(run, tmp_path, capsys):
+    checkpoints_at = ("--checkpoint-directory", tmp_path / "checkpoints")
+    assert run("train", "-i", 3, "--optimizer", "adamw", *checkpoints_at, log=tmp_path / "a") == 0
+    assert run("train", "-i", 4, "--optimizer", "muon", *checkpoints_at, log=tmp_path / "b") == 2
+    assert "was trained by --optimizer adamw; repeat that, or take --no-resume." in capsys.readouterr().err
 
 
 def test_the_same_seed_gives_the_same_training_and_another_seed_another(run, tmp_path):

@@ -149,6 +149,28 @@ def test_orthogonalized_agrees_with_the_iteration_written_out():
     assert not orthogonalized(torch.zeros(1, 4, 5)).any()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_muon_keeps_momentum_and_decays_apart_from_it(dtype):
+    """Three steps with gradients of different directions, beside the rule written out; one parameter without any."""
+    rate, decay = 0.01, 0.5
+    module = nn.ModuleDict({"kernel": nn.Conv2d(5, 6, 3, bias=False), "unused": nn.Linear(9, 9, bias=False)})
+    module = module.to(dtype, memory_format=torch.channels_last)
+    kernel, unused = module["kernel"].weight, module["unused"].weight.detach().clone()
+    optimizer = build_optimizer(module, TrainingConfig(optimizer="muon", learning_rate=rate, regularize_weights=decay))
+    expected, momentum = kernel.detach().clone(), torch.zeros_like(kernel)
+    for number in range(3):
+        gradient = torch.randn(kernel.shape, generator=seeded(number)).to(dtype)
+        kernel.grad = gradient.clone(memory_format=torch.channels_last)
+        optimizer.step()
+        momentum = 0.95 * momentum + 0.05 * gradient
+        direction = (0.05 * gradient + 0.95 * momentum).reshape(1, 6, 45)
+        step = orthogonalized(direction).reshape(kernel.shape) * 0.2 * 45**0.5
+        expected = (1 - rate * decay) * expected - rate * step.to(dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+    torch.testing.assert_close(kernel.detach(), expected, atol=tolerance, rtol=tolerance)
+    assert torch.equal(module["unused"].weight, unused)
+
+
 def test_muon_leaves_classifier_and_vectors_to_adamw():
     module = nn.Sequential(nn.Conv2d(8, 3, 1), nn.Conv2d(8, 8, 1))
     optimizer = build_optimizer(module, TrainingConfig(optimizer="muon", learning_rate=0.125, regularize_weights=0.0))

@@ -290,6 +290,11 @@ class Training:
             raise UserError(
                 f"checkpoint '{path}' was trained on other batches ({names}); repeat those settings, or take --no-resume."
             )
+        optimizer = checkpoint.training.get("optimizer", self.config.training.optimizer)
+        if optimizer != self.config.training.optimizer:
+            raise UserError(
+                f"checkpoint '{path}' was trained by --optimizer {optimizer}; repeat that, or take --no-resume."
+            )
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step.scaler.load_state_dict(checkpoint.scaler)
         checkpoints.set_random_state(checkpoint.random)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 MOMENTUM = 0.95
 STEP_SIZE = 0.2  # root mean square of adamw's steps, in learning rates: what those of matrices are scaled to
-# Of a polynomial a x + b x³ + c x⁵ that, five times over, takes any singular value to about 1 (K. Jordan, 2024).
+# Of a polynomial a x + b x³ + c x⁵ that, five times over, takes singular values from 0.002 to 1 to about 1 (K. Jordan).
 LINEAR, CUBIC, QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 
@@ -70,9 +70,9 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Take matrices [n, rows, columns], rows ≤ columns, to nearly orthogonal rows: singular values 0.7 to 1.2.
+    """Take matrices [n, rows, columns], rows ≤ columns, to nearly orthogonal rows.
 
-    In float32 (float64 stays), by Newton and Schulz's iteration on the small product of a matrix with its transpose;
+    Singular values above 0.002 of the norm become 0.7 to 1.2. In float32 (float64 stays), by Newton and Schulz's iteration on the small product of a matrix with its transpose;
     the matrix itself is multiplied once, at the end. What is zero stays zero.
     """
     matrices = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
