@@ -60,8 +60,10 @@ def test_make_train(project, tmp_path):
     command = f"{SMALLER['make train']} RUN={tmp_path / 'run'}"
     done = subprocess.run(command, shell=True, cwd=project, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-2000:]
-    report = tmp_path / "run" / "train" / "report.html"
-    assert f"Training:   {report}" in done.stdout
+    for stage in ("six-neutrinos", "one-neutrino"):
+        report = tmp_path / "run" / stage / "report.html"
+        assert report.exists()
+        assert f"Training:   {report}" in done.stdout
     assert len(list((tmp_path / "run" / "validation" / "displays").glob("*.png"))) == 4
     shutil.rmtree(tmp_path / "run")
 
