@@ -72,8 +72,9 @@ class Muon(torch.optim.AdamW):
 def orthogonalized(matrices: Tensor) -> Tensor:
     """Take matrices [n, rows, columns], rows ≤ columns, to nearly orthogonal rows.
 
-    Singular values above 0.002 of the norm become 0.7 to 1.2. In float32 (float64 stays), by Newton and Schulz's iteration on the small product of a matrix with its transpose;
-    the matrix itself is multiplied once, at the end. What is zero stays zero.
+    Singular values above 0.002 of the norm become 0.7 to 1.2. In float32 (float64 stays), by Newton and Schulz's
+    iteration on the small product of a matrix with its transpose; the matrix itself is multiplied once, at the end.
+    What is zero stays zero.
     """
     matrices = matrices.to(torch.promote_types(matrices.dtype, torch.float32))
     matrices = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp_min(1e-12)

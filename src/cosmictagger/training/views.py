@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cosmictagger.data.batch import PADDING, Records, allocate
+from cosmictagger.data.batch import PADDING, Records, allocate, image_dtype
 from cosmictagger.reporting.clocks import Clocks
 from cosmictagger.training.batches import Unpack
 from cosmictagger.training.evaluation import Evaluated
@@ -48,8 +48,8 @@ def moved(records: Records, view: View, shape: tuple[int, int]) -> tuple[Records
     """
     height, width = shape
     counts: npt.NDArray[np.int64] = records["count"].astype(np.int64)
-    slots = int(counts.max(initial=0))
-    index = records["index"][:, :, :slots]
+    slots = int(counts.max(initial=0))  # a view has as many at most: its records need not be as large as those read
+    index, value, label = (records[name][:, :, :slots] for name in ("index", "value", "label"))
     tick, wire = np.divmod(index, np.int32(width))
     if view.mirrored:
         tick = height - 1 - tick
@@ -57,14 +57,13 @@ def moved(records: Records, view: View, shape: tuple[int, int]) -> tuple[Records
     kept = (index != PADDING) & (tick >= 0) & (tick < height) & (wire >= 0) & (wire < width)
     place = np.where(kept, tick * width + wire, height * width)
     order = np.argsort(place, axis=-1, kind="stable")
-    seen = allocate(len(records), records.dtype)
+    seen = allocate(len(records), image_dtype(counts.shape[1], slots))
     for name in ("entry", "event_id"):
         seen[name] = records[name]
     seen["count"] = kept.sum(axis=-1)
     present = np.take_along_axis(kept, order, axis=-1)
-    seen["index"][:, :, :slots] = np.where(present, np.take_along_axis(place, order, axis=-1), PADDING)
-    for name in ("value", "label"):
-        seen[name][:, :, :slots] = np.where(present, np.take_along_axis(records[name][:, :, :slots], order, axis=-1), 0)
+    for name, values, empty in (("index", place, PADDING), ("value", value, 0), ("label", label, 0)):
+        seen[name] = np.where(present, np.take_along_axis(values, order, axis=-1), empty)
     first = (np.cumsum(counts) - counts.reshape(-1)).reshape(counts.shape)
     return seen, (first[:, :, None] + order)[present]
 
