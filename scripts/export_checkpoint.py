@@ -3,7 +3,7 @@
 
 For inference, or for another training to start from (--weights-location).
 
-python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N]
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N] [--doubled-levels N] [--zero-suppression X]
 """
 
 import argparse
@@ -33,6 +33,13 @@ def main() -> int:
         help="let a network that was trained without the option of that name go on with it: train --weights-location "
         "OUTPUT.pt --exchange-levels N",
     )
+    parser.add_argument("--doubled-levels", type=int, metavar="N", help="the same for that option")
+    parser.add_argument(
+        "--zero-suppression",
+        type=float,
+        metavar="X",
+        help="let a network that was trained with another value of the option of that name, or without it, go on with it",
+    )
     wanted = parser.parse_args()
     console = Console()
     try:
@@ -46,7 +53,11 @@ def main() -> int:
         if wanted.by_image:
             checkpoint = checkpoints.by_image(checkpoint)
         if wanted.exchange_levels is not None:
-            checkpoint = checkpoints.with_exchange(checkpoint, wanted.exchange_levels)
+            checkpoint = checkpoints.grown(checkpoint, "exchange_levels", wanted.exchange_levels)
+        if wanted.doubled_levels is not None:
+            checkpoint = checkpoints.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
+        if wanted.zero_suppression is not None:
+            checkpoint = checkpoints.with_suppression(checkpoint, wanted.zero_suppression)
         checkpoints.export(checkpoint, wanted.output)
     except UserError as error:
         console.error(str(error))

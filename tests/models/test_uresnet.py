@@ -27,6 +27,7 @@ GRID = {
     "connect_pre_res_blocks_down": [True, False],
     "connect_pre_res_blocks_up": [True, False],
     "exchange_levels": [0, 1],
+    "doubled_levels": [0, 1],
     "growth_rate": ["linear", "multiplicative"],
     "downsampling": ["convolutional", "max_pooling"],
     "upsampling": ["convolutional", "interpolation"],

@@ -21,7 +21,7 @@ from cosmictagger.training.checkpoints import (
 )
 from cosmictagger.training.optimizers import build_optimizer
 
-INPUTS = {"nplanes": 3, "shape": (640, 1024), "input_transform": "log"}
+INPUTS = {"nplanes": 3, "shape": (640, 1024), "input_transform": "log", "zero_suppression": 0.0}
 
 
 def trained(optimizer_name="adam"):
@@ -231,25 +231,40 @@ def test_a_checkpoint_from_before_statistics_of_images_is_of_those_of_batches(st
         check_network(found, NetworkConfig(), {}, store.directory)
 
 
-def test_a_network_goes_on_with_exchange_where_it_was():
+@pytest.mark.parametrize("option", ["exchange_levels", "doubled_levels"])
+def test_a_network_grows_and_goes_on_where_it_was(option):
     config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None)
     module = build_network(config, 3, (32, 32))
     plain = make(1, module, network=dataclasses.asdict(config))
-    more = checkpoints.with_exchange(plain, 2)
-    grown = build_network(NetworkConfig(**more.network), 3, (32, 32))
-    load_parameters(grown, more, "there")
-    assert {name.rpartition(".exchange")[0] for name in more.model.keys() - plain.model.keys()} == {
-        "levels.1",
-        "levels.2",
-    }
+    more = checkpoints.grown(plain, option, 2)
+    larger = build_network(NetworkConfig(**more.network), 3, (32, 32))
+    load_parameters(larger, more, "there")
+    assert {name[: len("levels.0")] for name in more.model.keys() - plain.model.keys()} == {"levels.1", "levels.2"}
     images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(grown.eval()(images), module.eval()(images))
-    with pytest.raises(UserError, match="such levels already"):
-        checkpoints.with_exchange(more, 2)
-    with pytest.raises(UserError, match="options of another version: later"):
-        checkpoints.with_exchange(dataclasses.replace(plain, network=plain.network | {"later": 1}), 2)
-    with pytest.raises(UserError, match="--exchange-levels: 4, but there are 3 levels"):
-        checkpoints.with_exchange(plain, 4)
+    assert torch.equal(larger.eval()(images), module.eval()(images))
+    flag = "--" + option.replace("_", "-")
+    with pytest.raises(UserError, match=f"{flag}: the network has such levels already"):
+        checkpoints.grown(more, option, 2)
+    with pytest.raises(UserError, match=f"{flag}: .* options of another version: later"):
+        checkpoints.grown(dataclasses.replace(plain, network=plain.network | {"later": 1}), option, 2)
+    with pytest.raises(UserError, match=f"{flag}: 4, but there are 3 levels"):
+        checkpoints.grown(plain, option, 4)
+
+
+@pytest.mark.parametrize("options", [{"residual": False}, {"res_blocks_per_layer": 0}], ids=str)
+def test_blocks_that_would_change_a_network_are_refused(options):
+    plain = make(1, network=dataclasses.asdict(NetworkConfig(**options)))
+    with pytest.raises(UserError, match="--doubled-levels: only a network of residual blocks"):
+        checkpoints.grown(plain, "doubled_levels", 1)
+
+
+def test_a_checkpoint_from_before_zero_suppression_saw_all_pixels(store):
+    before = {key: value for key, value in INPUTS.items() if key != "zero_suppression"}
+    found = load(store.save(make(1, inputs=before)))
+    assert found.inputs["zero_suppression"] == 0
+    with pytest.raises(UserError, match="--zero-suppression: checkpoint 0.0, asked 4.0"):
+        check_network(found, NetworkConfig(), {"zero_suppression": 4.0}, store.directory)
+    assert checkpoints.with_suppression(found, 4.0).inputs["zero_suppression"] == 4
 
 
 def test_parameters_that_do_not_fit_are_named(tmp_path):

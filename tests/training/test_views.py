@@ -72,7 +72,7 @@ def test_every_pixel_that_stays_inside_comes_from_its_place(records, view):
 
 
 def average(records, network, views):
-    unpack = lambda records: SimpleNamespace(inputs=records)  # noqa: E731
+    unpack = lambda records: SimpleNamespace(inputs=records, seen=None)  # noqa: E731
     averaging = ViewAverage(
         network=network,
         unpack=unpack,
@@ -113,7 +113,8 @@ def test_a_pixel_that_is_certain_has_finite_logits(records):
     assert (logits.argmax(dim=1) == 0).all()
 
 
-def test_moving_by_whole_blocks_changes_nothing():
+@pytest.mark.parametrize("threshold", [0.0, 45.0], ids=["all pixels", "zero suppression"])
+def test_moving_by_whole_blocks_changes_nothing(threshold):
     """Against a real sparse network: by as much as its deepest pixels are large, the same comes out, in the same order."""
     shape, depth = (64, 64), 2
     random = np.random.default_rng(1)
@@ -140,8 +141,10 @@ def test_moving_by_whole_blocks_changes_nothing():
         transform="log",
         engine=engine,
         sizes=kernel_sizes(config.network),
+        zero_suppression=threshold,
     )
     batch = unpack(records)
+    assert (len(batch.labels) < records["count"].sum()) == (threshold > 0)
     with torch.inference_mode():
         logits = network(batch.inputs)
     averaging = ViewAverage(

@@ -139,6 +139,9 @@ class NetworkConfig:
         "at the deepest N levels of the way up, let the planes tell each other the strongest features of each tick",
         minimum=0,
     )
+    doubled_levels: int = option(
+        0, "at the N levels above the deepest, twice the blocks of --res-blocks-per-layer", minimum=0
+    )
     connections: Literal["sum", "concat", "none"] = option("sum", "how the way down joins the way up at each level")
     connect_pre_res_blocks_down: bool = option(
         True, "take the connection before (true) or after (false) the blocks of the way down"
@@ -161,11 +164,12 @@ class NetworkConfig:
                 raise UserError(
                     f"--{key.replace('_', '-')}: {getattr(self, key)} is even; kernels must be odd, such as 3 or 5."
                 )
-        if self.exchange_levels > self.network_depth:
-            raise UserError(
-                f"--exchange-levels: {self.exchange_levels}, but there are {self.network_depth} levels on the way up "
-                "(--network-depth)."
-            )
+        for key in ("exchange_levels", "doubled_levels"):
+            if getattr(self, key) > self.network_depth:
+                raise UserError(
+                    f"--{key.replace('_', '-')}: {getattr(self, key)}, but there are {self.network_depth} levels on the "
+                    "way up (--network-depth)."
+                )
         if self.bottleneck_size == 0:
             raise UserError("--bottleneck-size: 0 channels cannot carry anything; take -1 for no bottleneck.")
         if self.conv_mode == "3D" and not self.share_weights:
@@ -237,6 +241,13 @@ class TrainingConfig:
     )
     input_transform: Literal["none", "log"] = option(
         "log", "log: the network sees log(1 + charge / 10); none: the charge itself"
+    )
+    zero_suppression: float = option(
+        0.0,
+        "the network sees pixels alone in whose 3×3 surroundings there is this much charge or more (in units of the file, "
+        "after --downsample); the others count as background. 0: all; 4 leaves out half of the pixels of SBND events at "
+        "640 × 1024, mostly noise, and 1 % of those of neutrinos",
+        minimum=0.0,
     )
 
     def __post_init__(self) -> None:

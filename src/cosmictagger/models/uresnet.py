@@ -70,12 +70,14 @@ class Level(nn.Module):
         super().__init__()
         self.skip_before_down = config.connect_pre_res_blocks_down
         self.join_before_up = config.connect_pre_res_blocks_up
-        self.down = workshop.stack(config.res_blocks_per_layer, channels)
+        doubled = number >= config.network_depth - config.doubled_levels
+        blocks = config.res_blocks_per_layer * (2 if doubled else 1)
+        self.down = workshop.stack(blocks, channels)
         self.downsample = workshop.downsample(channels, below)
         self.upsample = workshop.upsample(below, channels)
         self.connect = workshop.connection(channels)
         self.exchange = workshop.exchange(channels, number)
-        self.up = workshop.stack(config.res_blocks_per_layer, channels)
+        self.up = workshop.stack(blocks, channels)
 
     def down_one(self, features: Features) -> tuple[Features, Features]:
         """Features of this level → (features of the level below, features for the connection)."""

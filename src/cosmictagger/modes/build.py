@@ -104,6 +104,7 @@ def make_unpacker(
             dtype=precision.input_dtype,
             model_dtype=precision.model_dtype,
             transform=config.training.input_transform,
+            zero_suppression=config.training.zero_suppression,
         )
     return SparseUnpacker(
         shape=layout.shape,
@@ -114,6 +115,7 @@ def make_unpacker(
         engine=engine,
         sizes=kernel_sizes(config.network),
         exchange_levels=config.network.exchange_levels,
+        zero_suppression=config.training.zero_suppression,
         # Where tables are made in a thread beside the computing, one core is theirs.
         threads=1 if resources.spare_core else resources.threads,
     )

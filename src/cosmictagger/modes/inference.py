@@ -208,18 +208,18 @@ def _open(config: DataConfig) -> Dataset:
 
 def _settle(config: Config, checkpoint: Checkpoint, path: Path) -> Config:
     """Take the network from the checkpoint; options that were given must agree with it."""
-    data_keys = {"nplanes", "downsample"}
+    data_keys, training_keys = {"nplanes", "downsample"}, {"input_transform", "zero_suppression"}
     known = {field.name for field in dataclasses.fields(NetworkConfig)}
     held = {key: value for key, value in checkpoint.network.items() if key in known}
     asked = {key: getattr(config.network, key) for key in config.given & known}
     network = NetworkConfig(**(held | asked))
     inputs = dict(checkpoint.inputs)
     inputs |= {key: getattr(config.data, key) for key in config.given & data_keys}
-    inputs |= {key: getattr(config.training, key) for key in config.given & {"input_transform"}}
+    inputs |= {key: getattr(config.training, key) for key in config.given & training_keys}
     checkpoints.check_network(checkpoint, network, inputs, path)
     return dataclasses.replace(
         config,
         network=network,
         data=dataclasses.replace(config.data, nplanes=inputs["nplanes"], downsample=inputs["downsample"]),
-        training=dataclasses.replace(config.training, input_transform=inputs["input_transform"]),
+        training=dataclasses.replace(config.training, **{key: inputs[key] for key in training_keys}),
     )

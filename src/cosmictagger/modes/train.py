@@ -311,8 +311,8 @@ class Training:
 
     def _inputs(self) -> dict[str, object]:
         layout = self.dataset.layout
-        transform = self.config.training.input_transform
-        return {"nplanes": layout.planes, "downsample": layout.downsample, "input_transform": transform}
+        seen = {key: getattr(self.config.training, key) for key in ("input_transform", "zero_suppression")}
+        return {"nplanes": layout.planes, "downsample": layout.downsample} | seen
 
     def _sampler(self, step: int) -> dict[str, int]:
         return {

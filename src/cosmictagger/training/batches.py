@@ -15,6 +15,7 @@ from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.sites import Sizes, build_sites
 from cosmictagger.models.sparse.tables import best_builder
 from cosmictagger.training.loss import Scheme, dense_loss, sparse_loss
+from cosmictagger.training.suppression import pixels_of, seen
 
 Transform = Literal["none", "log"]
 
@@ -32,6 +33,10 @@ class Batch(Protocol):
     @property
     def valid(self) -> Tensor:
         """Which images are real and not padding: bool [N], on the CPU."""
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_] | None:
+        """Which pixels of the records, in turn, zero suppression leaves active; None: all."""
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss of the network's output; `normalizer` as in `dense_loss`."""
@@ -53,6 +58,7 @@ class DenseBatch:
     inputs: Tensor
     labels: Tensor
     valid: Tensor
+    seen: npt.NDArray[np.bool_] | None = None  # a dense network has an answer for every pixel
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss over all pixels."""
@@ -81,20 +87,24 @@ class DenseUnpacker:
     dtype: torch.dtype
     model_dtype: torch.dtype
     transform: Transform
+    zero_suppression: float = 0.0
 
     def __call__(self, records: Records) -> DenseBatch:
         """Unpack one batch."""
         images, planes, _ = records["index"].shape
         height, width = self.shape
         pixels = height * width
-        used = int(records["count"].max(initial=0))
-        index = self._send(records["index"][:, :, :used]).to(torch.int64)
+        held = pixels_of(records)
+        value = held.value
+        if self.zero_suppression:
+            value = np.where(seen(held, self.shape, self.zero_suppression), value, np.float32(0))
+        index = self._send(held.index).to(torch.int64)
         plane = torch.arange(images * planes, device=self.device).view(images, planes, 1)
         # Unused slots all go to one extra pixel behind the last image.
         spare = images * planes * pixels
         target = torch.where(index == PADDING, spare, index + plane * pixels).flatten()
-        values = self._send(_transformed(records["value"][:, :, :used], self.transform), self.dtype)
-        labels = self._send(records["label"][:, :, :used])
+        values = self._send(_transformed(value, self.transform), self.dtype)
+        labels = self._send(held.label)
         return DenseBatch(
             inputs=self._scatter(target, values, spare).view(images, planes, height, width).to(self.model_dtype),
             labels=self._scatter(target, labels, spare).view(images, planes, height, width),
@@ -112,7 +122,10 @@ class DenseUnpacker:
 
 @dataclasses.dataclass(frozen=True)
 class SparseBatch:
-    """The charge of the active pixels in the network's input type, and their labels [S] (uint8)."""
+    """The charge of the active pixels in the network's input type, and their labels [S] (uint8).
+
+    Pixels that zero suppression leaves out are not active.
+    """
 
     inputs: SparseFeatures
     labels: Tensor
@@ -120,6 +133,8 @@ class SparseBatch:
     pixels: npt.NDArray[np.int32]  # [S], tick * width + wire
     starts: npt.NDArray[np.int64]  # [N * P + 1], where each plane starts in them
     shape: tuple[int, int]
+    seen: npt.NDArray[np.bool_] | None = None
+    left_out: Tensor | None = None  # [N, P, 3], how many are not, by label
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss over the active pixels."""
@@ -139,7 +154,11 @@ class SparseBatch:
         """Count pixels by truth and prediction; those that are not active are background, and tagged so."""
         sites = self.inputs.sites
         pixels = self.shape[0] * self.shape[1]
-        return sparse_confusion(tag(logits), self.labels, sites.image_plane, sites.images, sites.planes, pixels)
+        counts = sparse_confusion(tag(logits), self.labels, sites.image_plane, sites.images, sites.planes, pixels)
+        if self.left_out is not None:
+            counts[:, :, :, 0] += self.left_out
+            counts[:, :, 0, 0] -= self.left_out.sum(dim=2)
+        return counts
 
     def scores(self, logits: Tensor, image: int, plane: int, index: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
         """Take the softmax scores of the pixels `index` of a plane: background for sure where one is not active."""
@@ -171,24 +190,34 @@ class SparseUnpacker:
     engine: Engine
     sizes: Sizes
     exchange_levels: int = 0
+    zero_suppression: float = 0.0
     threads: int = 1
 
     def __call__(self, records: Records) -> SparseBatch:
         """Unpack one batch."""
-        counts = records["count"]
-        used = np.arange(int(counts.max(initial=0))) < counts[:, :, None]
-        index, value, label = (records[name][:, :, : used.shape[2]] for name in ("index", "value", "label"))
         builder = best_builder(self.threads)
-        tables = build_sites(index, counts, self.shape, self.sizes, builder, exchange_levels=self.exchange_levels)
-        charge = torch.from_numpy(_transformed(value[used], self.transform))
+        pixels = held = pixels_of(records)
+        chosen = None
+        if self.zero_suppression:
+            chosen = seen(held, self.shape, self.zero_suppression, builder)
+            pixels = held.only(chosen)
+        counts, used = pixels.counts, pixels.used
+        tables = build_sites(
+            pixels.index, counts, self.shape, self.sizes, builder, exchange_levels=self.exchange_levels
+        )
+        charge = torch.from_numpy(_transformed(pixels.value[used], self.transform))
         charge = charge.to(self.device, self.dtype).to(self.model_dtype)
         return SparseBatch(
             inputs=SparseFeatures(charge[:, None], self.engine.prepare(tables, self.device)),
-            labels=torch.from_numpy(label[used]).to(self.device),
+            labels=torch.from_numpy(pixels.label[used]).to(self.device),
             valid=torch.from_numpy(records["entry"] != PADDING),
             pixels=tables.levels[0].pixel,
             starts=np.concatenate(([0], np.cumsum(counts.reshape(-1), dtype=np.int64))),
             shape=self.shape,
+            seen=None if chosen is None else chosen[held.used],
+            left_out=None
+            if chosen is None
+            else torch.from_numpy(held.count_labels(held.used & ~chosen)).to(self.device),
         )
 
 

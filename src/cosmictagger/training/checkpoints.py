@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     network: dict[str, Any]  # NetworkConfig, as a dict
-    inputs: dict[str, Any]  # what the network was trained on: nplanes, shape, input_transform
+    inputs: dict[str, Any]  # what the network was trained on: nplanes, downsample, input_transform, zero_suppression
     training: dict[str, Any]  # TrainingConfig, as a dict
     sampler: dict[str, Any]  # position in the data: step, seed, images_per_step
     random: dict[str, Any]  # `random_state` of the rank that saved it
@@ -124,23 +124,31 @@ def by_image(checkpoint: Checkpoint) -> Checkpoint:
     return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
 
 
-def with_exchange(checkpoint: Checkpoint, levels: int) -> Checkpoint:
-    """Let a network go on as one of --exchange-levels `levels`: the last of the new steps is zero, so it computes the same.
+def grown(checkpoint: Checkpoint, option: Literal["exchange_levels", "doubled_levels"], levels: int) -> Checkpoint:
+    """Let a network go on as one with `levels` of an option: the last of the new steps is zero, so it computes the same.
 
     The others are drawn at random, always the same ones. Raises UserError where the network has such levels, or not that
-    many levels at all, or options that this version does not know.
+    many levels at all, or options that this version does not know, or where its new blocks would change what it computes.
     """
-    if checkpoint.network.get("exchange_levels", 0):
-        raise UserError("--exchange-levels: the network has such levels already.")
+    flag = f"--{option.replace('_', '-')}"
+    if checkpoint.network.get(option, 0):
+        raise UserError(f"{flag}: the network has such levels already.")
     unknown = checkpoint.network.keys() - {field.name for field in dataclasses.fields(NetworkConfig)}
     if unknown:
-        raise UserError(f"--exchange-levels: the network has options of another version: {', '.join(sorted(unknown))}.")
-    config = checkpoint.network | {"exchange_levels": levels}
+        raise UserError(f"{flag}: the network has options of another version: {', '.join(sorted(unknown))}.")
+    config = checkpoint.network | {option: levels}
+    if option == "doubled_levels" and not (config["residual"] and config["res_blocks_per_layer"]):
+        raise UserError(f"{flag}: only a network of residual blocks computes the same with more of them.")
     size = 2 ** (config["network_depth"] + 1)  # any that can be halved so often
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_network(NetworkConfig(**config), checkpoint.inputs["nplanes"], (size, size))
     return dataclasses.replace(checkpoint, model=network.state_dict() | checkpoint.model, network=config)
+
+
+def with_suppression(checkpoint: Checkpoint, threshold: float) -> Checkpoint:
+    """Let a network go on with the pixels that --zero-suppression `threshold` leaves it."""
+    return dataclasses.replace(checkpoint, inputs=checkpoint.inputs | {"zero_suppression": threshold}, metrics={})
 
 
 def find(location: Path) -> Path:
@@ -197,6 +205,7 @@ def parse(content: bytes, path: Path) -> Checkpoint:
     if missing:
         raise UserError(f"checkpoint '{path}' is damaged: it lacks {', '.join(sorted(missing))}; take an earlier one.")
     document["network"] = BEFORE | document["network"]
+    document["inputs"] = {"zero_suppression": 0.0} | document["inputs"]
     return Checkpoint(**{name: document[name] for name in names})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cosmictagger.data.batch import PADDING, Records, allocate, image_dtype
 from cosmictagger.reporting.clocks import Clocks
-from cosmictagger.training.batches import Unpack
+from cosmictagger.training.batches import Batch, Unpack
 from cosmictagger.training.evaluation import Evaluated
 from cosmictagger.training.precision import Precision
 
@@ -83,14 +83,28 @@ class ViewAverage:
         """Take the logits of a batch [S, 3] to the logarithm of the average probabilities."""
         total = torch.softmax(evaluated.logits.float(), dim=1)
         times = torch.ones(len(total), 1, device=total.device)
+        rows = _rows(evaluated.batch, len(total))
         for view in self.views:
             with self.clocks.measure("unpack"):
                 records, origin = moved(evaluated.records, view, self.shape)
                 batch = self.unpack(records)
             with torch.inference_mode(), self.precision.autocast(), self.clocks.measure("forward"):
                 logits: Tensor = self.network(batch.inputs)
-                seen = torch.from_numpy(origin).to(total.device)
-                total[seen] += torch.softmax(logits.float(), dim=1)  # a view sees no pixel twice
-                times[seen] += 1
+                row = torch.from_numpy(rows[origin if batch.seen is None else origin[batch.seen]])
+                # At an edge, zero suppression may leave out of the image what it leaves in a view.
+                known = (row >= 0).to(total.device)
+                row = row.to(total.device)[known]
+                total[row] += torch.softmax(logits.float(), dim=1)[known]  # a view sees no pixel twice
+                times[row] += 1
         average = (total / times).clamp_min(torch.finfo(torch.float32).tiny)
         return evaluated._replace(logits=average.log())
+
+
+def _rows(batch: Batch, active: int) -> npt.NDArray[np.int64]:
+    """Number, for all pixels of the records in turn, their row among the `active` ones; -1 where a pixel is not active."""
+    rows = np.arange(active)
+    if batch.seen is None:
+        return rows
+    found = np.full(len(batch.seen), -1)
+    found[batch.seen] = rows
+    return found
