@@ -41,6 +41,7 @@ from cosmictagger.training.precision import resolve_precision
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "sbnd_sample.h5"
 MINIMUM = 3  # repeats of each measurement, however long they take
 LIGHT = {"bottleneck_size": 64, "filter_size_deepest": 3}
+SUPPRESSION = 4.0
 CHANNELS = (16, 32)
 
 
@@ -54,6 +55,7 @@ class Row:
     precision: str = "float32"
     network: dict[str, Any] = dataclasses.field(default_factory=dict)
     downsample: int = 1
+    zero_suppression: float = 0.0
     device: str = "cpu"
     batch: int = 1
 
@@ -74,6 +76,20 @@ def rows_of(device: str, batches: Sequence[int]) -> list[Row]:
             Row(title=f"sparse {fastest}, mixed", engine=fastest, precision="mixed"),
             Row(title=f"sparse {fastest}, light", engine=fastest, network=LIGHT),
             Row(title=f"sparse {fastest}, light, mixed", engine=fastest, network=LIGHT, precision="mixed"),
+            # Less work than in the rows above: what it costs in quality is in docs/quality.md.
+            Row(
+                title=f"sparse {fastest}, mixed, suppressed",
+                engine=fastest,
+                precision="mixed",
+                zero_suppression=SUPPRESSION,
+            ),
+            Row(
+                title=f"sparse {fastest}, light, mixed, suppressed",
+                engine=fastest,
+                network=LIGHT,
+                precision="mixed",
+                zero_suppression=SUPPRESSION,
+            ),
             Row(title=f"sparse {fastest}, full resolution", engine=fastest, downsample=0),
             Row(title=f"sparse {fastest}, full, mixed", engine=fastest, downsample=0, precision="mixed"),
         ]
@@ -100,7 +116,7 @@ def measure_network(row: Row, file: Path, seconds: float) -> dict[str, float]:
     network = NetworkConfig(
         **PRESETS["a21"] | {"network_depth": 5} | row.network, preset="a21", sparse=row.engine is not None
     )
-    training = TrainingConfig(precision=row.precision)
+    training = TrainingConfig(precision=row.precision, zero_suppression=row.zero_suppression)
     config = Config(run=RunConfig(), data=data, network=network, training=training)
     dataset = open_dataset(data, data.file)
     records = allocate(row.batch, image_dtype(dataset.layout.planes, dataset.layout.max_voxels))
@@ -224,7 +240,7 @@ def network_table(rows: Sequence[Row], rounds: int, common: dict[str, Any]) -> N
             if result is not None:
                 found[number].append(result)
     sys.stdout.write(
-        f"\n{'a21, depth 5':34} {'batch':>5} {'train images/s':>24} {'x plain':>20} {'without unpacking':>24} "
+        f"\n{'a21, depth 5':38} {'batch':>5} {'train images/s':>24} {'x plain':>20} {'without unpacking':>24} "
         f"{'inference images/s':>24} {'x plain':>20} {'peak MB':>8}\n"
     )
     for number, row in enumerate(rows):
@@ -234,8 +250,8 @@ def network_table(rows: Sequence[Row], rounds: int, common: dict[str, Any]) -> N
 
 def _line(row: Row, results: Sequence[dict[str, float]], peer: Sequence[dict[str, float]]) -> str:
     if not results:
-        return f"{row.title:34} {row.batch:5} did not run\n"
-    columns = [f"{row.title:34} {row.batch:5}"]
+        return f"{row.title:38} {row.batch:5} did not run\n"
+    columns = [f"{row.title:38} {row.batch:5}"]
     for key in ("train", "compute", "inference"):
         columns.append(f"{spread([result[key] for result in results]):>24}")
         if key != "compute":
