@@ -1,10 +1,15 @@
 """Sparse networks through the program: they learn, resume, repeat, and tag what dense ones tag."""
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from cosmictagger.cli import EXIT_USER_ERROR
+from cosmictagger.data.hdf5_reader import Hdf5Reader
 from cosmictagger.modes.session import EXIT_OK
 
 from .conftest import metrics_lines, results
@@ -56,3 +61,66 @@ def test_16_bits(run, tmp_path, precision, engine, exchange_levels, options):
     words = ("--precision", precision, "--sparse-engine", engine, "--exchange-levels", exchange_levels, *options)
     assert run("train", *SPARSE, "-i", 3, *words) == EXIT_OK
     assert np.isfinite(metrics_lines(tmp_path / "log")[-1]["loss"])
+
+
+def test_pixels_that_zero_suppression_leaves_out_are_tagged_background_and_counted(run, tmp_path, events_file):
+    """At a quarter of the charge (one halving) noise alone is below 2, and the faintest track, 20, above 2.5."""
+    words = ("-i", 30, "--zero-suppression", 2.5, "--aux-file", events_file)
+    assert run("train", *SPARSE, *words) == EXIT_OK
+    trained = metrics_lines(tmp_path / "log", "validation")[-1]
+    tagged = {}
+    for views in (1, 4):  # the checkpoint says what the network sees
+        assert run("inference", "-mb", 2, "--displays", 0, "--views", views, network=False) == EXIT_OK
+        tagged[views] = results(tmp_path / "log")["metrics"]["validation"]
+        reader = Hdf5Reader([tmp_path / "log" / "inference.h5"], image_producer="cosmictagger")
+        truth = Hdf5Reader([events_file], image_producer="sbndwire", label_producer="sbnd_cosmicseg", downsample=1)
+        right, left_out = [], 0
+        for entry in range(5):
+            for pixels, ours in zip(truth.read(entry).planes, reader.read(entry).planes, strict=True):
+                assert np.array_equal(pixels.index, ours.index)
+                active = pixels.label > 0
+                right.append((ours.value == pixels.label)[active].mean())
+                alone = pixels.value < 2
+                surrounding = neighbourhood(pixels)
+                left_out += (surrounding < 2.5).sum()
+                assert (ours.value[surrounding < 2.5] == 0).all()
+                assert (surrounding[alone] < 2.5).any()
+        assert left_out > 50
+        assert np.mean(right) == pytest.approx(tagged[views]["mean"]["average"]["non_background_accuracy"], abs=1e-6)
+    assert tagged[1]["mean"]["average"]["cosmic_iou"] == pytest.approx(trained["cosmic_iou"], abs=1e-5)
+    assert tagged[4]["loss"] != tagged[1]["loss"]
+
+
+def neighbourhood(pixels):
+    image = np.zeros((18, 34), np.float32)  # 16 × 32 pixels with a margin
+    tick, wire = np.divmod(pixels.index, 32)
+    image[tick + 1, wire + 1] = pixels.value
+    return sum(image[tick + dt, wire + dw] for dt in range(3) for dw in range(3))
+
+
+def test_a_network_that_saw_other_pixels_is_refused(run, tmp_path, capsys):
+    assert run("train", *SPARSE, "-i", 3, "--zero-suppression", 2.5) == EXIT_OK
+    assert run("inference", "--zero-suppression", 3, network=False) == EXIT_USER_ERROR
+    assert "--zero-suppression: checkpoint 2.5, asked 3.0" in capsys.readouterr().err
+    assert run("train", *SPARSE, "-i", 5) == EXIT_USER_ERROR
+    assert "--zero-suppression 0.0, there 2.5" in capsys.readouterr().err
+
+
+def test_the_script_shows_what_thresholds_leave_out(events_file, project):
+    script = project / "scripts" / "zero_suppression.py"
+    command = [sys.executable, script, events_file, "--thresholds", "0", "2.5", "1000"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    title, head, *lines = done.stdout.splitlines()
+    assert title.startswith("5 events at 16 × 32, ")
+    assert head.split()[0] == "threshold"
+    rows = [[float(word.rstrip("%")) for word in line.split()] for line in lines]
+    assert rows[0] == [0, 0, 0, 0, 0]
+    assert rows[1][0] == 2.5
+    assert 10 < rows[1][2] < 30
+    assert rows[1][3:] == [0, 0]
+    assert rows[2] == [1000, 100, 100, 100, 100]
+    done = subprocess.run(
+        [str(word) for word in (*command[:2], "nowhere.h5")], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (2, "error: There is no file 'nowhere.h5'; check the path.\n")

@@ -246,7 +246,7 @@ class TrainingConfig:
         0.0,
         "the network sees pixels alone in whose 3×3 surroundings there is this much charge or more (in units of the file, "
         "after --downsample); the others count as background. 0: all; 4 leaves out half of the pixels of SBND events at "
-        "640 × 1024, mostly noise, and 1 % of those of neutrinos",
+        "640 × 1024, nearly all of them noise; scripts/zero_suppression.py shows what of a file",
         minimum=0.0,
     )
 
