@@ -38,7 +38,8 @@ def main() -> int:
         "--zero-suppression",
         type=float,
         metavar="X",
-        help="let a network that was trained with another value of the option of that name, or without it, go on with it",
+        help="let a network that was trained with another value of the option of that name, or without it, go on with it: "
+        "it must be trained on, as it is used to other pixels",
     )
     wanted = parser.parse_args()
     console = Console()

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from cosmictagger.config.sections import DataConfig
+from cosmictagger.config.sections import DataConfig, TrainingConfig
 from cosmictagger.data.batch import allocate, image_dtype, pack
 from cosmictagger.data.open import Dataset, open_dataset
 from cosmictagger.errors import UserError
 from cosmictagger.metrics.confusion import CLASSES
 from cosmictagger.models.sparse.tables import best_builder
 from cosmictagger.reporting.console import Console
-from cosmictagger.training.suppression import pixels_of, seen
+from cosmictagger.training.suppression import above_threshold, pixels_of
 
 
 def main() -> int:
@@ -31,8 +31,14 @@ def main() -> int:
     wanted = parser.parse_args()
     console = Console()
     try:
+        if wanted.events < 1:
+            raise UserError(f"--events: {wanted.events} is too small; it must be at least 1.")
+        for threshold in wanted.thresholds:
+            TrainingConfig(zero_suppression=threshold)  # raises where it is none
         dataset = open_dataset(DataConfig(downsample=wanted.downsample), wanted.file)
         events, pixels, left_out = count(dataset, wanted.events, wanted.thresholds)
+        if not pixels.any():
+            raise UserError(f"'{wanted.file[0]}': its events have no pixels.")
     except UserError as error:
         console.error(str(error))
         return 2
@@ -42,11 +48,11 @@ def main() -> int:
         for share, name in zip(pixels / pixels.sum(), ("background", "cosmic", "neutrino"), strict=True)
     )
     console.result(f"{events} events at {ticks} × {wires}, {pixels.sum() / events:,.0f} pixels in each: {shares}")
-    console.result("threshold   left out of all  background  cosmic  neutrino")
+    console.result("threshold   left out of all  background   cosmic  neutrino")
     for threshold, gone in zip(wanted.thresholds, left_out, strict=True):
         each = gone / np.maximum(pixels, 1)
         console.result(
-            f"{threshold:9g}   {gone.sum() / pixels.sum():15.1%}  {each[0]:10.1%}  {each[1]:6.2%}  {each[2]:8.2%}"
+            f"{threshold:9g}   {gone.sum() / pixels.sum():15.1%}  {each[0]:10.1%}  {each[1]:7.2%}  {each[2]:8.2%}"
         )
     return 0
 
@@ -59,11 +65,11 @@ def count(
     events, builder = min(events, len(dataset.reader)), best_builder()
     total, left_out = np.zeros(CLASSES, np.int64), np.zeros((len(thresholds), CLASSES), np.int64)
     for entry in range(events):
-        pack(dataset.reader.read(entry), records[0], "error")
+        pack(dataset.reader.read(entry), records[0], "truncate")
         pixels = pixels_of(records)
         total += pixels.count_labels(pixels.used).sum(axis=(0, 1))
         for number, threshold in enumerate(thresholds):
-            kept = seen(pixels, dataset.layout.shape, threshold, builder)
+            kept = above_threshold(pixels, dataset.layout.shape, threshold, builder)
             left_out[number] += pixels.count_labels(pixels.used & ~kept).sum(axis=(0, 1))
     return events, total, left_out
 

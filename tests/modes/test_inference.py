@@ -244,7 +244,7 @@ def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
     assert "cosmic only" in (log / "report.html").read_text()
 
 
-@pytest.mark.parametrize("options", [(), ("--exchange-levels", 1)], ids=str)
+@pytest.mark.parametrize("options", [(), ("--exchange-levels", 1), ("--doubled-levels", 1)], ids=str)
 def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path, options):
     small = tmp_path / "made" / "small.pt"
     command = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, small, *options]
@@ -255,6 +255,16 @@ def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path, op
     expected = results(infer("--displays", 0))["metrics"]
     infer("--displays", 0, "--weights-location", small, log=tmp_path / "again")
     assert results(tmp_path / "again")["metrics"] == expected
+
+
+def test_an_exported_checkpoint_may_see_other_pixels(run, trained, project, tmp_path, capsys):
+    script = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, tmp_path / "small.pt"]
+    command = [str(word) for word in (*script, "--zero-suppression", 2.5)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    words = ("-i", 3, "-mb", 2, "--weights-location", tmp_path / "small.pt")
+    assert run("train", *words, log=tmp_path / "other") == 2
+    assert "--zero-suppression: checkpoint 2.5, asked 0.0" in capsys.readouterr().err
+    assert run("train", *words, "--zero-suppression", 2.5, log=tmp_path / "on") == 0
 
 
 def test_exporting_nothing_is_refused(project, tmp_path):

@@ -120,7 +120,19 @@ def test_the_script_shows_what_thresholds_leave_out(events_file, project):
     assert 10 < rows[1][2] < 30
     assert rows[1][3:] == [0, 0]
     assert rows[2] == [1000, 100, 100, 100, 100]
-    done = subprocess.run(
-        [str(word) for word in (*command[:2], "nowhere.h5")], capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stderr) == (2, "error: There is no file 'nowhere.h5'; check the path.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nowhere.h5",), "There is no file 'nowhere.h5'; check the path."),
+        (("{file}", "--events", "0"), "--events: 0 is too small; it must be at least 1."),
+        (("{file}", "--thresholds", "1", "-1"), "--zero-suppression: -1 is too small; it must be at least 0."),
+        (("{file}", "--thresholds", "nan"), "--zero-suppression: nan is no number to compute with."),
+    ],
+)
+def test_bad_input_to_that_script_is_one_line(events_file, project, words, message):
+    script = project / "scripts" / "zero_suppression.py"
+    command = [sys.executable, str(script), *(word.format(file=events_file) for word in words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")

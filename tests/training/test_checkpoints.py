@@ -231,10 +231,14 @@ def test_a_checkpoint_from_before_statistics_of_images_is_of_those_of_batches(st
         check_network(found, NetworkConfig(), {}, store.directory)
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_norm": False}, {"connect_pre_res_blocks_up": False}], ids=str)
 @pytest.mark.parametrize("option", ["exchange_levels", "doubled_levels"])
-def test_a_network_grows_and_goes_on_where_it_was(option):
-    config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None)
+def test_a_network_grows_and_goes_on_where_it_was(option, options):
+    config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None, **options)
     module = build_network(config, 3, (32, 32))
+    with torch.no_grad():  # so that no branch is zero, as those of a new network are
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
     plain = make(1, module, network=dataclasses.asdict(config))
     more = checkpoints.grown(plain, option, 2)
     larger = build_network(NetworkConfig(**more.network), 3, (32, 32))
@@ -264,7 +268,12 @@ def test_a_checkpoint_from_before_zero_suppression_saw_all_pixels(store):
     assert found.inputs["zero_suppression"] == 0
     with pytest.raises(UserError, match="--zero-suppression: checkpoint 0.0, asked 4.0"):
         check_network(found, NetworkConfig(), {"zero_suppression": 4.0}, store.directory)
-    assert checkpoints.with_suppression(found, 4.0).inputs["zero_suppression"] == 4
+    trained = dataclasses.replace(found, metrics={"mean_iou": 0.5})
+    assert checkpoints.with_suppression(trained, 4.0).inputs == INPUTS | {"zero_suppression": 4.0}
+    assert checkpoints.with_suppression(trained, 4.0).metrics == {}
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="--zero-suppression: "):
+            checkpoints.with_suppression(trained, wrong)
 
 
 def test_parameters_that_do_not_fit_are_named(tmp_path):

@@ -7,7 +7,7 @@ from cosmictagger.data.events import Event, EventId, PlanePixels
 from cosmictagger.models.sparse.tables import NumpyBuilder, best_builder
 from cosmictagger.models.sparse.torch_engine import TorchEngine
 from cosmictagger.training.batches import DenseUnpacker, SparseUnpacker
-from cosmictagger.training.suppression import pixels_of, seen
+from cosmictagger.training.suppression import above_threshold, pixels_of
 
 SHAPE = (6, 8)  # ticks, wires
 PLANES, SLOTS = 2, 7
@@ -53,7 +53,7 @@ def settings(threshold):
 )
 def test_a_pixel_stays_where_its_surroundings_hold_enough(records, builder, threshold, left):
     pixels = pixels_of(records)
-    chosen = seen(pixels, SHAPE, threshold, builder)
+    chosen = above_threshold(pixels, SHAPE, threshold, builder)
     assert chosen[0, 0].sum() == chosen[1, 1].sum() == left
     assert chosen[0, 1].sum() == chosen[1, 0].sum() == (3 if threshold <= 1 else 0)
     assert not chosen[2].any()
@@ -63,7 +63,7 @@ def test_a_pixel_stays_where_its_surroundings_hold_enough(records, builder, thre
 
 def test_what_stays_moves_up(records):
     pixels = pixels_of(records)
-    kept = pixels.only(seen(pixels, SHAPE, 4.0))
+    kept = pixels.only(above_threshold(pixels, SHAPE, 4.0))
     assert kept.counts.tolist() == [[3, 0], [0, 3], [0, 0]]
     assert kept.index.tolist()[0] == [[27, 36, 40], [PADDING] * 3]
     assert kept.value.tolist()[1] == [[0] * 3, [9, 0.5, 4]]
@@ -87,7 +87,7 @@ def test_pixels_left_out_are_not_active_and_count_as_background(records):
 
 def test_threshold_0_leaves_all(records):
     batch = sparse(0.0)(records)
-    assert batch.seen is None
+    assert batch.kept is None
     assert len(batch.labels) == 20
 
 

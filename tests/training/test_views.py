@@ -72,7 +72,7 @@ def test_every_pixel_that_stays_inside_comes_from_its_place(records, view):
 
 
 def average(records, network, views):
-    unpack = lambda records: SimpleNamespace(inputs=records, seen=None)  # noqa: E731
+    unpack = lambda records: SimpleNamespace(inputs=records, kept=None)  # noqa: E731
     averaging = ViewAverage(
         network=network,
         unpack=unpack,
@@ -166,3 +166,37 @@ def test_views_differ_and_stay_near():
     assert all(abs(view.ticks) <= FARTHEST[0] and abs(view.wires) <= FARTHEST[1] for view in views)
     assert further_views(1, mirror=True) == []
     assert [view.mirrored for view in further_views(5, mirror=True)] == [True, False, True, False]
+
+
+def test_a_view_that_leaves_out_a_pixel_says_nothing_about_it():
+    """A pixel at the edge of a view may lose the neighbour that kept it above the threshold of zero suppression."""
+    shape = (8, 8)
+    planes = (PlanePixels(np.array([0, 8, 36], np.int32), np.array([2, 3, 9], np.float32), None),)
+    records = allocate(1, image_dtype(1, 3))
+    pack(Event(0, EventId(1, 0, 0), shape, planes), records[0], "error")
+    cpu, types = torch.device("cpu"), {"dtype": torch.float32, "model_dtype": torch.float32, "transform": "none"}
+    unpack = SparseUnpacker(
+        **types, shape=shape, device=cpu, engine=choose_engine("torch", cpu), sizes=(frozenset(),), zero_suppression=4.0
+    )
+    seen = []
+
+    def network(inputs):
+        charge = inputs.values[:, 0]
+        seen.append(charge.tolist())
+        return torch.stack([charge * 0, charge * 0, charge / len(seen)], dim=1)  # each look is less sure
+
+    averaging = ViewAverage(
+        network=network,
+        unpack=unpack,
+        precision=resolve_precision(Config().training, cpu),
+        clocks=Clocks(lambda: None),
+        shape=shape,
+        views=[View(False, -1, 0)],
+    )
+    batch = unpack(records)
+    plain = network(batch.inputs)
+    averaged = averaging(Evaluated(records, batch, plain)).logits
+    assert seen == [[2, 3, 9], [9]]
+    first, second = torch.softmax(plain, dim=1), torch.softmax(plain[2:] * torch.tensor([1, 1, 0.5]), dim=1)
+    torch.testing.assert_close(averaged.exp()[:2], first[:2])
+    torch.testing.assert_close(averaged.exp()[2:], (first[2:] + second) / 2)

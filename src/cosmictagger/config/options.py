@@ -82,6 +82,8 @@ class Option:
             self._check_bounds(element, where)
 
     def _check_bounds(self, value: Any, where: str) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: {value} is no number to compute with.")
         minimum, above, maximum = self.bounds["minimum"], self.bounds["above"], self.bounds["maximum"]
         if minimum is not None and value < minimum:
             raise UserError(f"{where}: {value:g} is too small; it must be at least {minimum:g}.")

@@ -11,8 +11,9 @@ from typing import Literal
 from cosmictagger.config.options import check_section, option
 from cosmictagger.errors import UserError
 
-# What was done before an option existed, where its default is something else.
+# What was done before an option existed: of the network, where the default is something else, and of what it sees.
 BEFORE = {"norm_statistics": "batch"}
+BEFORE_INPUTS = {"zero_suppression": 0.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ class NetworkConfig:
         minimum=0,
     )
     doubled_levels: int = option(
-        0, "at the N levels above the deepest, twice the blocks of --res-blocks-per-layer", minimum=0
+        0, "at the N levels above the deepest, twice the blocks on the way down and on the way up", minimum=0
     )
     connections: Literal["sum", "concat", "none"] = option("sum", "how the way down joins the way up at each level")
     connect_pre_res_blocks_down: bool = option(
@@ -245,8 +246,9 @@ class TrainingConfig:
     zero_suppression: float = option(
         0.0,
         "the network sees pixels alone in whose 3×3 surroundings there is this much charge or more (in units of the file, "
-        "after --downsample); the others count as background. 0: all; 4 leaves out half of the pixels of SBND events at "
-        "640 × 1024, nearly all of them noise; scripts/zero_suppression.py shows what of a file",
+        "after --downsample); a sparse one counts the others as background, to a dense one they are empty. 0: all. At 640 × "
+        "1024, 4 leaves out nearly half of the pixels of SBND events, and 1 to 5 % of those of neutrinos; "
+        "scripts/zero_suppression.py shows what of a file",
         minimum=0.0,
     )
 

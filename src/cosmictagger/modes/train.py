@@ -311,8 +311,8 @@ class Training:
 
     def _inputs(self) -> dict[str, object]:
         layout = self.dataset.layout
-        seen = {key: getattr(self.config.training, key) for key in ("input_transform", "zero_suppression")}
-        return {"nplanes": layout.planes, "downsample": layout.downsample} | seen
+        training = {key: getattr(self.config.training, key) for key in ("input_transform", "zero_suppression")}
+        return {"nplanes": layout.planes, "downsample": layout.downsample} | training
 
     def _sampler(self, step: int) -> dict[str, int]:
         return {

@@ -15,7 +15,7 @@ from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.sites import Sizes, build_sites
 from cosmictagger.models.sparse.tables import best_builder
 from cosmictagger.training.loss import Scheme, dense_loss, sparse_loss
-from cosmictagger.training.suppression import pixels_of, seen
+from cosmictagger.training.suppression import above_threshold, pixels_of
 
 Transform = Literal["none", "log"]
 
@@ -35,7 +35,7 @@ class Batch(Protocol):
         """Which images are real and not padding: bool [N], on the CPU."""
 
     @property
-    def seen(self) -> npt.NDArray[np.bool_] | None:
+    def kept(self) -> npt.NDArray[np.bool_] | None:
         """Which pixels of the records, in turn, zero suppression leaves active; None: all."""
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
@@ -58,7 +58,7 @@ class DenseBatch:
     inputs: Tensor
     labels: Tensor
     valid: Tensor
-    seen: npt.NDArray[np.bool_] | None = None  # a dense network has an answer for every pixel
+    kept: npt.NDArray[np.bool_] | None = None  # a dense network has an answer for every pixel
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss over all pixels."""
@@ -97,7 +97,7 @@ class DenseUnpacker:
         held = pixels_of(records)
         value = held.value
         if self.zero_suppression:
-            value = np.where(seen(held, self.shape, self.zero_suppression), value, np.float32(0))
+            value = np.where(above_threshold(held, self.shape, self.zero_suppression), value, np.float32(0))
         index = self._send(held.index).to(torch.int64)
         plane = torch.arange(images * planes, device=self.device).view(images, planes, 1)
         # Unused slots all go to one extra pixel behind the last image.
@@ -133,8 +133,8 @@ class SparseBatch:
     pixels: npt.NDArray[np.int32]  # [S], tick * width + wire
     starts: npt.NDArray[np.int64]  # [N * P + 1], where each plane starts in them
     shape: tuple[int, int]
-    seen: npt.NDArray[np.bool_] | None = None
-    left_out: Tensor | None = None  # [N, P, 3], how many are not, by label
+    kept: npt.NDArray[np.bool_] | None = None
+    left_out: Tensor | None = None  # [N, P, 3], pixels of the records that are not active, by label
 
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss over the active pixels."""
@@ -199,7 +199,7 @@ class SparseUnpacker:
         pixels = held = pixels_of(records)
         chosen = None
         if self.zero_suppression:
-            chosen = seen(held, self.shape, self.zero_suppression, builder)
+            chosen = above_threshold(held, self.shape, self.zero_suppression, builder)
             pixels = held.only(chosen)
         counts, used = pixels.counts, pixels.used
         tables = build_sites(
@@ -214,7 +214,7 @@ class SparseUnpacker:
             pixels=tables.levels[0].pixel,
             starts=np.concatenate(([0], np.cumsum(counts.reshape(-1), dtype=np.int64))),
             shape=self.shape,
-            seen=None if chosen is None else chosen[held.used],
+            kept=None if chosen is None else chosen[held.used],
             left_out=None
             if chosen is None
             else torch.from_numpy(held.count_labels(held.used & ~chosen)).to(self.device),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cosmictagger import __version__
-from cosmictagger.config.sections import BEFORE, NetworkConfig
+from cosmictagger.config.sections import BEFORE, BEFORE_INPUTS, NetworkConfig, TrainingConfig
 from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network
@@ -147,7 +147,11 @@ def grown(checkpoint: Checkpoint, option: Literal["exchange_levels", "doubled_le
 
 
 def with_suppression(checkpoint: Checkpoint, threshold: float) -> Checkpoint:
-    """Let a network go on with the pixels that --zero-suppression `threshold` leaves it."""
+    """Let a network go on with the pixels that --zero-suppression `threshold` leaves it; it must be trained on with them.
+
+    Raises UserError where that is no threshold.
+    """
+    TrainingConfig(zero_suppression=threshold)  # checks it
     return dataclasses.replace(checkpoint, inputs=checkpoint.inputs | {"zero_suppression": threshold}, metrics={})
 
 
@@ -205,7 +209,7 @@ def parse(content: bytes, path: Path) -> Checkpoint:
     if missing:
         raise UserError(f"checkpoint '{path}' is damaged: it lacks {', '.join(sorted(missing))}; take an earlier one.")
     document["network"] = BEFORE | document["network"]
-    document["inputs"] = {"zero_suppression": 0.0} | document["inputs"]
+    document["inputs"] = BEFORE_INPUTS | document["inputs"]
     return Checkpoint(**{name: document[name] for name in names})
 
 

@@ -1,7 +1,7 @@
-"""Leave out noise before the network sees it: two thirds of the pixels with charge are noise, and most of them stand alone.
+"""Leave out noise before the network sees it: of the noise of SBND events, half stands alone, and a third in pairs.
 
-A pixel is seen where the charge of its 3 × 3 surroundings, itself included, comes to a threshold. Faint pixels of a
-track have bright neighbours and stay; noise, alone or in pairs, goes.
+A pixel is kept where the charge of its 3 × 3 surroundings, itself included, comes to a threshold. Most faint pixels of a
+track have bright neighbours, and stay.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def pixels_of(records: Records) -> Pixels:
     return Pixels(index=index, value=value, label=label, used=used)
 
 
-def seen(
+def above_threshold(
     pixels: Pixels, shape: tuple[int, int], threshold: float, builder: Builder | None = None
 ) -> npt.NDArray[np.bool_]:
     """Tell which slots hold a pixel in whose 3 × 3 surroundings there is a charge of `threshold` or more: [N, P, V].

@@ -90,8 +90,8 @@ class ViewAverage:
                 batch = self.unpack(records)
             with torch.inference_mode(), self.precision.autocast(), self.clocks.measure("forward"):
                 logits: Tensor = self.network(batch.inputs)
-                row = torch.from_numpy(rows[origin if batch.seen is None else origin[batch.seen]])
-                # At an edge, zero suppression may leave out of the image what it leaves in a view.
+                row = torch.from_numpy(rows[origin if batch.kept is None else origin[batch.kept]])
+                # Sums in another order may, by a rounding, keep in a view a pixel that is left out of the image.
                 known = (row >= 0).to(total.device)
                 row = row.to(total.device)[known]
                 total[row] += torch.softmax(logits.float(), dim=1)[known]  # a view sees no pixel twice
@@ -103,8 +103,8 @@ class ViewAverage:
 def _rows(batch: Batch, active: int) -> npt.NDArray[np.int64]:
     """Number, for all pixels of the records in turn, their row among the `active` ones; -1 where a pixel is not active."""
     rows = np.arange(active)
-    if batch.seen is None:
+    if batch.kept is None:
         return rows
-    found = np.full(len(batch.seen), -1)
-    found[batch.seen] = rows
+    found = np.full(len(batch.kept), -1)
+    found[batch.kept] = rows
     return found
