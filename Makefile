@@ -4,8 +4,8 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 # The size of `make train`: where it writes, how many events it simulates, how many steps it trains.
 RUN    ?= runs/first
-EVENTS ?= 2000
-STEPS  ?= 3000
+EVENTS ?= 3000
+STEPS  ?= 4500
 
 .PHONY: help install dev larcv horovod openmpi train test lint types unit clean
 

@@ -7,7 +7,7 @@
 set -euo pipefail
 python=$1 directory=$2
 at_least() { echo $(($1 > $2 ? $1 : $2)); }
-events=${EVENTS:-2000} steps=${STEPS:-3000}
+events=${EVENTS:-3000} steps=${STEPS:-4500}
 # Three steps are the fewest that can be timed, the first two being warm-up.
 last_events=$(at_least 1 $((events / 3))) last_steps=$(at_least 3 $((steps / 3)))
 first_events=$(at_least 1 $((events - last_events))) first_steps=$(at_least 3 $((steps - last_steps)))
@@ -23,7 +23,7 @@ train() {
     run train --sparse --aux-file "$data/validation.h5" --aux-iteration 500 --minibatch-size 1 --optimizer muon \
         --lr-schedule one-cycle --gradient-clip 1 --loss-balance-scheme iou --precision mixed \
         --network-depth 6 --res-blocks-per-layer 1 --res-blocks-deepest-layer 2 --res-blocks-final 0 \
-        --bottleneck-size 64 --logging-iteration 20 --checkpoint-iteration 500 "$@"
+        --bottleneck-size 64 --zero-suppression 4 --logging-iteration 20 --checkpoint-iteration 500 "$@"
 }
 
 mkdir -p "$data"

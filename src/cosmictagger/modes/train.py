@@ -280,21 +280,7 @@ class Training:
 
     def _restore(self, path: Path, checkpoint: Checkpoint) -> int:
         self._load_network(path, checkpoint)
-        expected = self._sampler(checkpoint.step)
-        if checkpoint.sampler != expected:
-            names = ", ".join(
-                f"{k} {checkpoint.sampler.get(k)}, here {v}"
-                for k, v in expected.items()
-                if checkpoint.sampler.get(k) != v
-            )
-            raise UserError(
-                f"checkpoint '{path}' was trained on other batches ({names}); repeat those settings, or take --no-resume."
-            )
-        optimizer = checkpoint.training.get("optimizer", self.config.training.optimizer)
-        if optimizer != self.config.training.optimizer:
-            raise UserError(
-                f"checkpoint '{path}' was trained by --optimizer {optimizer}; repeat that, or take --no-resume."
-            )
+        checkpoints.check_training(checkpoint, self._sampler(checkpoint.step), self.config.training.optimizer, path)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step.scaler.load_state_dict(checkpoint.scaler)
         checkpoints.set_random_state(checkpoint.random)

@@ -235,6 +235,23 @@ def check_network(checkpoint: Checkpoint, network: NetworkConfig, inputs: Mappin
         raise UserError(f"checkpoint '{path}' is of another network: {'; '.join(differences)}.")
 
 
+def check_training(checkpoint: Checkpoint, sampler: Mapping[str, int], optimizer: str, path: Path) -> None:
+    """Raise UserError where a training of such batches by that optimizer is not the one that `checkpoint` is of."""
+    if checkpoint.sampler != sampler:
+        held = checkpoint.sampler
+        names = ", ".join(
+            f"{key} {held.get(key)}, here {value}" for key, value in sampler.items() if held.get(key) != value
+        )
+        raise UserError(
+            f"checkpoint '{path}' was trained on other batches ({names}); repeat those settings, or take --no-resume."
+        )
+    trained_by = checkpoint.training.get("optimizer", optimizer)
+    if trained_by != optimizer:
+        raise UserError(
+            f"checkpoint '{path}' was trained by --optimizer {trained_by}; repeat that, or take --no-resume."
+        )
+
+
 def load_parameters(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     """Copy parameters and statistics into `module`, converted to its number formats.
 
