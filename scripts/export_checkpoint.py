@@ -3,7 +3,8 @@
 
 For inference, or for another training to start from (--weights-location).
 
-python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N] [--doubled-levels N] [--zero-suppression X]
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N] [--crossing-levels N ...] [--doubled-levels N]
+    [--zero-suppression X]
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> int:
         help="let a network that was trained without the option of that name go on with it: train --weights-location "
         "OUTPUT.pt --exchange-levels N",
     )
+    parser.add_argument("--crossing-levels", type=int, nargs="+", metavar="N", help="the same for that option")
     parser.add_argument("--doubled-levels", type=int, metavar="N", help="the same for that option")
     parser.add_argument(
         "--zero-suppression",
@@ -55,6 +57,8 @@ def main() -> int:
             checkpoint = checkpoints.by_image(checkpoint)
         if wanted.exchange_levels is not None:
             checkpoint = checkpoints.grown(checkpoint, "exchange_levels", wanted.exchange_levels)
+        if wanted.crossing_levels is not None:
+            checkpoint = checkpoints.grown(checkpoint, "crossing_levels", tuple(wanted.crossing_levels))
         if wanted.doubled_levels is not None:
             checkpoint = checkpoints.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
         if wanted.zero_suppression is not None:

@@ -140,6 +140,17 @@ class NetworkConfig:
         "at the deepest N levels of the way up, let the planes tell each other the strongest features of each tick",
         minimum=0,
     )
+    crossing_levels: tuple[int, ...] = option(
+        (),
+        "levels (0: full resolution) on whose way up each pixel is told what the other planes see at its tick where their "
+        "wires cross its own; for 3 planes, as of SBND. 1 2 3 is a good choice",
+        minimum=0,
+    )
+    crossing_offset: float = option(
+        512.1,
+        "wire of plane 0 + wire of plane 1 - wire of plane 2 where they cross, in pixels of the network's images; the "
+        "default is that of SBND at 640 × 1024",
+    )
     doubled_levels: int = option(
         0, "at the N levels above the deepest, twice the blocks on the way down and on the way up", minimum=0
     )
@@ -171,6 +182,11 @@ class NetworkConfig:
                     f"--{key.replace('_', '-')}: {getattr(self, key)}, but there are {self.network_depth} levels on the "
                     "way up (--network-depth)."
                 )
+        if any(level >= self.network_depth for level in self.crossing_levels):
+            raise UserError(
+                f"--crossing-levels: {max(self.crossing_levels)}, but levels on the way up are 0 to "
+                f"{self.network_depth - 1} (--network-depth)."
+            )
         if self.bottleneck_size == 0:
             raise UserError("--bottleneck-size: 0 channels cannot carry anything; take -1 for no bottleneck.")
         if self.conv_mode == "3D" and not self.share_weights:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.models.crossings import offset_of_level
 from cosmictagger.models.vocabulary import Features, Vocabulary
 
 
@@ -89,6 +90,28 @@ class Exchange(nn.Module):
         return self.vocabulary.add_to_ticks(features, self.spread(mixed))
 
 
+class Crossing(nn.Module):
+    """Lets each pixel know what the other two planes see where their wires cross its own.
+
+    Of the features of a tick those of a wire may come from a dozen points along it; where another two wires have something
+    at one of them, it is the same charge. The last step starts at zero: a network that was trained without can go on
+    with it.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, mix: Block, spread: nn.Module, offset: int) -> None:
+        super().__init__()
+        self.vocabulary, self.offset = vocabulary, offset
+        self.mix = mix
+        self.spread = spread
+        for parameter in self.spread.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Features) -> Features:
+        """Features → features."""
+        found = self.vocabulary.crossing_maximum(self.mix(features), self.offset)
+        return self.vocabulary.add(features, self.spread(found))
+
+
 class Sum(nn.Module):
     """Connection that adds the features of the way down to those of the way up."""
 
@@ -143,6 +166,14 @@ class Workshop:
         if level < self.config.network_depth - self.config.exchange_levels:
             return nn.Identity()
         return Exchange(self.vocabulary, channels, self.config.use_bias)
+
+    def crossing(self, channels: int, level: int) -> nn.Module:
+        """Make what planes tell each other at a level where their wires cross, if anything."""
+        if level not in self.config.crossing_levels:
+            return nn.Identity()
+        spread = self.vocabulary.pointwise(channels, channels, self.config.use_bias)
+        offset = offset_of_level(self.config.crossing_offset, level)
+        return Crossing(self.vocabulary, self.pointwise(channels, channels), spread, offset)
 
     def stack(self, count: int, channels: int, size: int = 3) -> nn.Sequential:
         """Make `count` blocks, residual or plain, that keep the channels."""

@@ -6,6 +6,7 @@ from torch import nn
 
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
+from cosmictagger.models.crossings import PLANES
 from cosmictagger.models.dense.vocabulary import DenseVocabulary, store_channels_last
 from cosmictagger.models.parameters import Layout
 from cosmictagger.models.sparse.engine import Engine
@@ -30,6 +31,8 @@ def build_network(
     Raises UserError where the shape does not fit or there is no such network.
     """
     check_shape(config, shape)
+    if config.crossing_levels and nplanes != PLANES:
+        raise UserError(f"--crossing-levels: is for images of {PLANES} planes, these have {nplanes}.")
     network = UResNet(config, _vocabulary(config, nplanes, data_format, engine))
     if data_format == "channels_last" and not config.sparse:
         store_channels_last(network)

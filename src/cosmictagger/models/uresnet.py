@@ -26,6 +26,7 @@ class UResNet(nn.Module):
         levels.k.upsample.{conv,norm}.*
         levels.k.connect.{conv,norm}.*       connections concat only
         levels.k.exchange.{mix,spread}.*     at the deepest exchange_levels only
+        levels.k.crossing.mix.{conv,norm}.*  at crossing_levels only; also levels.k.crossing.spread.*
         levels.k.up.i.{conv,norm}.*          residual: as in down
         deepest.enter.{conv,norm}.*          with a bottleneck only; also deepest.leave
         deepest.blocks.i.{conv,norm}.*       residual: as in down
@@ -77,6 +78,7 @@ class Level(nn.Module):
         self.upsample = workshop.upsample(below, channels)
         self.connect = workshop.connection(channels)
         self.exchange = workshop.exchange(channels, number)
+        self.crossing = workshop.crossing(channels, number)
         self.up = workshop.stack(blocks, channels)
 
     def down_one(self, features: Features) -> tuple[Features, Features]:
@@ -88,8 +90,12 @@ class Level(nn.Module):
         """Features of the level below, and of the connection → features of this level."""
         features = self.upsample(below)
         if self.join_before_up:
-            return self.up(self.exchange(self.connect(features, skipped)))
-        return self.connect(self.up(self.exchange(features)), skipped)
+            return self.up(self._told(self.connect(features, skipped)))
+        return self.connect(self.up(self._told(features)), skipped)
+
+    def _told(self, features: Features) -> Features:
+        """Features → those that planes have told each other about."""
+        return self.crossing(self.exchange(features))
 
 
 class Deepest(nn.Module):

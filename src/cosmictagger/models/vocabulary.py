@@ -76,6 +76,13 @@ class Vocabulary(Protocol):
         """Add rows [N, P × C, height] to all wires of each tick."""
         ...
 
+    def crossing_maximum(self, features: Features, offset: int) -> Features:
+        """Find for each pixel where, at its tick, the other two of three planes have most on wires that cross its own.
+
+        See `models.crossings`. Features are nowhere negative.
+        """
+        ...
+
     def add(self, first: Features, second: Features) -> Features:
         """Add features of equal channels on the same sites."""
         ...

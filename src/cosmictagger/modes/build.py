@@ -14,7 +14,7 @@ from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import Distribution
 from cosmictagger.models.sparse.engine import Engine
 from cosmictagger.models.sparse.engines import choose_engine
-from cosmictagger.models.sparse.sites import kernel_sizes
+from cosmictagger.models.sparse.sites import kernel_sizes, tick_levels
 from cosmictagger.modes.resources import Resources
 from cosmictagger.reporting.results import Model
 from cosmictagger.simulate.files import make_simulation
@@ -114,7 +114,7 @@ def make_unpacker(
         transform=config.training.input_transform,
         engine=engine,
         sizes=kernel_sizes(config.network),
-        exchange_levels=config.network.exchange_levels,
+        ticks_at=tick_levels(config.network),
         zero_suppression=config.training.zero_suppression,
         # Where tables are made in a thread beside the computing, one core is theirs.
         threads=1 if resources.spare_core else resources.threads,

@@ -189,7 +189,7 @@ class SparseUnpacker:
     transform: Transform
     engine: Engine
     sizes: Sizes
-    exchange_levels: int = 0
+    ticks_at: frozenset[int] = frozenset()
     zero_suppression: float = 0.0
     threads: int = 1
 
@@ -202,9 +202,7 @@ class SparseUnpacker:
             chosen = above_threshold(held, self.shape, self.zero_suppression, builder)
             pixels = held.only(chosen)
         counts, used = pixels.counts, pixels.used
-        tables = build_sites(
-            pixels.index, counts, self.shape, self.sizes, builder, exchange_levels=self.exchange_levels
-        )
+        tables = build_sites(pixels.index, counts, self.shape, self.sizes, builder, ticks_at=self.ticks_at)
         charge = torch.from_numpy(_transformed(pixels.value[used], self.transform))
         charge = charge.to(self.device, self.dtype).to(self.model_dtype)
         return SparseBatch(

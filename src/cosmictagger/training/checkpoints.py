@@ -54,6 +54,9 @@ class Checkpoint:
     version: str = __version__  # of this package
 
 
+Growth = Literal["exchange_levels", "crossing_levels", "doubled_levels"]
+
+
 class CheckpointStore:
     """The checkpoints of one directory, which is made when missing. One process writes, any number reads."""
 
@@ -124,7 +127,7 @@ def by_image(checkpoint: Checkpoint) -> Checkpoint:
     return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
 
 
-def grown(checkpoint: Checkpoint, option: Literal["exchange_levels", "doubled_levels"], levels: int) -> Checkpoint:
+def grown(checkpoint: Checkpoint, option: Growth, levels: int | tuple[int, ...]) -> Checkpoint:
     """Let a network go on as one with `levels` of an option: the last of the new steps is zero, so it computes the same.
 
     The others are drawn at random, always the same ones. Raises UserError where the network has such levels, or not that

@@ -44,7 +44,7 @@ def tables_of(active: np.ndarray, sizes: tuple[frozenset[int], ...], builder: Bu
     for image in range(images):
         for plane in range(planes):
             index[image, plane, : counts[image, plane]] = np.flatnonzero(active[image, plane])
-    return build_sites(index, counts, (height, width), sizes, builder, exchange_levels=len(sizes) - 1)
+    return build_sites(index, counts, (height, width), sizes, builder, ticks_at=range(len(sizes) - 1))
 
 
 def features_of(images: torch.Tensor, active: np.ndarray, engine: Engine, sizes) -> SparseFeatures:

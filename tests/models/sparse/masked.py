@@ -120,6 +120,9 @@ class MaskedVocabulary(DenseVocabulary):
     def add_to_ticks(self, features, rows):
         return features.with_values(super().add_to_ticks(features.values, rows))
 
+    def crossing_maximum(self, features, offset):
+        return features.with_values(super().crossing_maximum(features.values, offset))
+
     def add(self, first, second):
         return first.with_values(first.values + second.values)
 

@@ -118,7 +118,7 @@ def test_ticks_are_numbered_where_planes_exchange(active):
     counts = active.sum(axis=(2, 3)).astype(np.int32)
     for image, plane in itertools.product(range(2), range(3)):
         index[image, plane, : counts[image, plane]] = np.flatnonzero(active[image, plane])
-    levels = build_sites(index, counts, (16, 32), SIZES, exchange_levels=1).levels
+    levels = build_sites(index, counts, (16, 32), SIZES, ticks_at={len(SIZES) - 2}).levels
     assert [level.ticks is not None for level in levels] == [False, True, False]
     tick = levels[1].image_plane * 8 + levels[1].pixel // 16
     sites = np.arange(len(levels[1]))

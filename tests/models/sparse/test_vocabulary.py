@@ -35,6 +35,15 @@ CASES = {
     "by image, 3D": {"norm_statistics": "image", "conv_mode": "3D", "residual": False},
     "exchange": {"exchange_levels": 2, "connect_pre_res_blocks_up": False, "norm_statistics": "image"},
     "exchange, 3D": {"exchange_levels": 1, "conv_mode": "3D", "downsampling": "max_pooling", "use_bias": False},
+    "crossings": {"crossing_levels": (0, 1), "crossing_offset": 14.0, "norm_statistics": "image"},
+    "crossings, 3D": {
+        "crossing_levels": (1,),
+        "crossing_offset": 17.0,
+        "conv_mode": "3D",
+        "exchange_levels": 2,
+        "use_bias": False,
+        "connect_pre_res_blocks_up": False,
+    },
     "3D apart": {"conv_mode": "3D", "block_concat": True, "downsampling": "max_pooling"},
 }
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.dense import parts, planes
 from cosmictagger.models.parameters import Layout, Statistics
 
@@ -91,6 +92,13 @@ class DenseVocabulary:
     def add_to_ticks(self, features: Tensor, rows: Tensor) -> Tensor:
         """Add rows [N, P × C, height] to all wires of each tick."""
         return features + rows.reshape(features.shape[:3]).to(features.dtype)[..., None]
+
+    def crossing_maximum(self, features: Tensor, offset: int) -> Tensor:
+        """Find the crossing of each pixel's wire where the other two planes have most."""
+        planes = self.layout.nplanes
+        channels = features.shape[1] // (1 if self.layout.folded else planes)
+        images = features.reshape(-1, planes, channels, *features.shape[2:])
+        return crossing_maximum(images, offset).reshape(features.shape)
 
     def add(self, first: Tensor, second: Tensor) -> Tensor:
         """Add two features."""

@@ -70,6 +70,11 @@ class CpuEngine:
         values, kernels = self._ready(values)
         return _apply(_AddToTicks, values, rows.to(values.dtype).contiguous(), sites.levels[level].ticks, kernels)
 
+    def crossing_maximum(self, values: Tensor, sites: Sites, level: int, offset: int) -> Tensor:
+        """Find the crossing of each site's wire where the other two planes have most."""
+        values, kernels = self._ready(values)
+        return _apply(_CrossingMaximum, values, Images(sites, level), offset, kernels)
+
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
         return self._activate(values, shortcut, norm, training and len(values) > 1, [len(values)])
@@ -308,3 +313,39 @@ class _AddToTicks(torch.autograd.Function):
             slope.data_ptr(), ctx.starts.ctypes.data, *by_rows.shape, by_rows.data_ptr(), torch.get_num_threads()
         )
         return slope, by_rows, None, None
+
+
+class Images:
+    """Where the sites of a level lie, as the kernels take it."""
+
+    def __init__(self, sites: Sites, level: int) -> None:
+        self.held = sites.levels[level]  # the arrays behind the addresses
+        self.places = (self.held.pixel.ctypes.data, self.held.ticks.ctypes.data)
+        self.sizes = (sites.images, *self.held.shape)
+
+
+class _CrossingMaximum(torch.autograd.Function):
+    """See `models.crossings`: [S, C] → [S, C]; whose value a result is gets its slope."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, images: Images, offset: int, kernels: dict[str, Function]) -> Tensor:
+        result, source = torch.empty_like(values), torch.empty(values.shape, dtype=torch.int32)
+        kernels["crossing_maximum"](
+            values.data_ptr(), *images.places, *images.sizes, values.shape[1], offset, result.data_ptr(),
+            source.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        ctx.save_for_backward(source)
+        ctx.images, ctx.kernels = images, kernels
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
+        (source,) = ctx.saved_tensors
+        slope = slope.contiguous()
+        by_values = torch.empty_like(slope)
+        ctx.kernels["crossing_maximum_slopes"](
+            slope.data_ptr(), source.data_ptr(), *ctx.images.places, *ctx.images.sizes, slope.shape[1],
+            by_values.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return by_values, None, None, None

@@ -47,7 +47,7 @@ class CpuLevel:
         self._level, self._library = level, library
         self.rules: Mapping[int, Rules] = {size: Rules.of(table, library) for size, table in level.neighbours.items()}
         self.family = 0 if level.family is None else level.family.ctypes.data
-        self.ticks = level.ticks
+        self.ticks, self.pixel, self.shape = level.ticks, level.pixel, level.shape
         self.children = 0 if level.children is None else level.children.ctypes.data
         self.sites, self.parents = len(level), 0 if level.children is None else len(level.children)
 

@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Add a row of `rows` [images × planes × height, C] to all active sites of its tick."""
         ...
 
+    def crossing_maximum(self, values: Tensor, sites: Sites, level: int, offset: int) -> Tensor:
+        """Find the crossing of each site's wire where the other two planes have most: see `models.crossings`."""
+        ...
+
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize over the sites where there is a `norm`, add the shortcut where there is one, rectify.
 

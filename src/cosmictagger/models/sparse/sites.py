@@ -5,7 +5,7 @@ All tables are plain numpy arrays, made once for a batch and shared by every con
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +26,8 @@ class Level:
     pixel: Int32  # [S], tick * width + wire
     # For each kernel size k the table [S, k * k] of neighbours in the order of the kernel's taps; -1: not active.
     neighbours: Mapping[int, Int32]
-    # The first site of each tick of each plane, and their number [images * planes * height + 1]; None where planes do not
-    # exchange anything.
+    # The first site of each tick of each plane, and their number [images * planes * height + 1]; None where planes tell
+    # each other nothing.
     ticks: Int32 | None = None
     # Links to the level below; None at the deepest.
     family: Int32 | None = None  # [S], 4 * parent + slot, where slot = 2 * (tick % 2) + wire % 2
@@ -55,6 +55,12 @@ def kernel_sizes(config: NetworkConfig) -> tuple[frozenset[int], ...]:
     return tuple(frozenset(sizes - {1}) for sizes in levels)
 
 
+def tick_levels(config: NetworkConfig) -> frozenset[int]:
+    """List the levels at which planes tell each other something, tick by tick."""
+    first = config.network_depth - config.exchange_levels
+    return frozenset({*range(first, config.network_depth), *config.crossing_levels})
+
+
 def build_sites(
     index: npt.NDArray[np.int32],
     counts: npt.NDArray[np.int32],
@@ -62,14 +68,14 @@ def build_sites(
     sizes: Sizes,
     builder: Builder | None = None,
     *,
-    exchange_levels: int = 0,
+    ticks_at: Collection[int] = (),
 ) -> SiteTables:
     """Make the site sets of a batch for levels 0 to len(sizes) - 1.
 
     `index` [N, P, V] holds tick * width + wire of the active pixels of every plane in ascending order, the first
     `counts` [N, P] of each row; `shape` (height, width) divides by 2 ^ (len(sizes) - 1). `builder` makes the
-    tables [the fastest that works here]; the `exchange_levels` levels above the deepest get `ticks`. Raises ValueError where the pixels of a plane are not strictly ascending
-    (a duplicate, say) or lie outside the image.
+    tables [the fastest that works here]; the levels `ticks_at` get `ticks`. Raises ValueError where the pixels of a
+    plane are not strictly ascending (a duplicate, say) or lie outside the image.
     """
     builder = builder or best_builder()
     images, planes, slots = index.shape
@@ -80,8 +86,7 @@ def build_sites(
     levels = []
     for number, kernels in enumerate(sizes):
         neighbours = {size: builder.neighbours(image_plane, pixel, images * planes, shape, size) for size in kernels}
-        exchanging = len(sizes) - 1 - exchange_levels <= number < len(sizes) - 1
-        ticks = _ticks(image_plane, pixel, images * planes, shape) if exchanging else None
+        ticks = _ticks(image_plane, pixel, images * planes, shape) if number in ticks_at else None
         level = Level(shape=shape, image_plane=image_plane, pixel=pixel, neighbours=neighbours, ticks=ticks)
         if number + 1 < len(sizes):
             image_plane, pixel, family, children = builder.pool(image_plane, pixel, images * planes, shape)

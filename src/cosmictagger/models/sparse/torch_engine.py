@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.parameters import EPSILON, Normalization
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.sites import Int32, Level, SiteTables
@@ -27,6 +28,8 @@ class TorchLevel:
     family: Tensor | None  # [S]
     children: Tensor | None  # [sites below, 4]
     ticks: Tensor | None  # sites of each tick of each plane, [images * planes * height], int64
+    places: Tensor | None  # [S], image_plane * height * width + pixel, where there are `ticks`
+    shape: tuple[int, int]
 
 
 class TorchEngine:
@@ -84,6 +87,16 @@ class TorchEngine:
         """Add a row to all active sites of its tick."""
         return values + _apply(_AtTicks, rows.to(values.dtype), sites.levels[level].ticks, len(values))
 
+    def crossing_maximum(self, values: Tensor, sites: Sites, level: int, offset: int) -> Tensor:
+        """Find the crossing of each site's wire where the other two planes have most."""
+        held, channels = sites.levels[level], values.shape[1]
+        height, width = held.shape
+        rows = sites.images * sites.planes * height * width
+        dense = values.new_zeros(rows, channels).index_copy(0, held.places, values)
+        images = dense.view(sites.images, sites.planes, height, width, channels).permute(0, 1, 4, 2, 3)
+        most = crossing_maximum(images, offset).permute(0, 1, 3, 4, 2).reshape(rows, channels)
+        return most.index_select(0, held.places)
+
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
         if norm is not None:
@@ -112,7 +125,11 @@ def make_level(level: Level, device: torch.device) -> TorchLevel:
         return torch.where(sent < 0, len(level), sent)
 
     neighbours = {size: table for size, numpy in level.neighbours.items() if (table := index(numpy)) is not None}
-    return TorchLevel(neighbours, index(level.family), index(level.children), ticks)
+    places = None
+    if ticks is not None:
+        pixels = level.shape[0] * level.shape[1]
+        places = torch.from_numpy(level.image_plane.astype(np.int64) * pixels + level.pixel).to(device)
+    return TorchLevel(neighbours, index(level.family), index(level.children), ticks, places, level.shape)
 
 
 def common(values: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

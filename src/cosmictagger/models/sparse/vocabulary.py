@@ -83,6 +83,11 @@ class SparseVocabulary:
         )
         return features.with_values(self.engine.add_to_ticks(values, flat, sites, features.level))
 
+    def crossing_maximum(self, features: SparseFeatures, offset: int) -> SparseFeatures:
+        """Find the crossing of each site's wire where the other two planes have most."""
+        most = self.engine.crossing_maximum(features.values, features.sites, features.level, offset)
+        return features.with_values(most)
+
     def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
         """Add two features."""
         return first.with_values(first.values + second.values)

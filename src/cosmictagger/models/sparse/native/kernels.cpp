@@ -10,6 +10,7 @@
 
 #include "activation.h"
 #include "convolution.h"
+#include "crossings.h"
 #include "pooling.h"
 #include "tables.h"
 #include "ticks.h"
@@ -19,7 +20,7 @@ using namespace cosmictagger;
 extern "C" {
 
 // Everything that other code must agree with: checked when the library is loaded.
-int ct_version() { return 2; }
+int ct_version() { return 3; }
 int ct_tile() { return TILE; }
 
 int64_t ct_count_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts) {
@@ -97,6 +98,16 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
   void ct_add_to_ticks_slopes_##NAME(const T* slope, const int32_t* starts, int64_t ticks, int channels, T* by_rows,   \
                                      int threads) {                                                                    \
     add_to_ticks_slopes<T>(slope, starts, ticks, channels, by_rows, threads);                                          \
+  }                                                                                                                    \
+  void ct_crossing_maximum_##NAME(const T* values, const int32_t* pixel, const int32_t* starts, int images,            \
+                                  int height, int width, int channels, int offset, T* result, int32_t* source,         \
+                                  int threads) {                                                                       \
+    crossing_maximum<T>(values, {pixel, starts, images, height, width}, channels, offset, result, source, threads);    \
+  }                                                                                                                    \
+  void ct_crossing_maximum_slopes_##NAME(const T* slope, const int32_t* source, const int32_t* pixel,                  \
+                                         const int32_t* starts, int images, int height, int width, int channels,       \
+                                         T* by_values, int threads) {                                                  \
+    crossing_maximum_slopes<T>(slope, source, {pixel, starts, images, height, width}, channels, by_values, threads);   \
   }
 
 FOR_TYPE(float, float32)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 2
+VERSION = 3
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
@@ -26,6 +26,8 @@ TYPED: dict[str, list[Any]] = {
     "tick_maximum_slopes": [POINTER, POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "add_to_ticks": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "add_to_ticks_slopes": [POINTER, POINTER, LONG, INT, POINTER, INT],
+    "crossing_maximum": [POINTER, POINTER, POINTER, INT, INT, INT, INT, INT, POINTER, POINTER, INT],
+    "crossing_maximum_slopes": [POINTER, POINTER, POINTER, POINTER, INT, INT, INT, INT, POINTER, INT],
 }
 UNTYPED: dict[str, tuple[list[Any], Any]] = {
     "tile": ([], INT),
