@@ -47,7 +47,9 @@ def pixels(records):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("view", [View(False, 0, 0), View(False, 3, -5), View(True, -2, 4), View(True, 0, 0)])
+@pytest.mark.parametrize(
+    "view", [View(False, 0, (0, 0)), View(False, 3, (-5, 2)), View(True, -2, (4, -4)), View(True, 0, (0, 0))]
+)
 def test_every_pixel_that_stays_inside_comes_from_its_place(records, view):
     seen, origin = moved(records, view, SHAPE)
     before, after = pixels(records), pixels(seen)
@@ -55,12 +57,13 @@ def test_every_pixel_that_stays_inside_comes_from_its_place(records, view):
     for place, (image, plane, tick, wire, charge, label) in zip(origin, after, strict=True):
         source = before[place]
         start = SHAPE[0] - 1 - source[2] if view.mirrored else source[2]
-        assert (image, plane, tick, wire) == (source[0], source[1], start + view.ticks, source[3] + view.wires)
+        steps = (*view.wires, sum(view.wires))
+        assert (image, plane, tick, wire) == (source[0], source[1], start + view.ticks, source[3] + steps[plane])
         assert (charge, label) == source[4:]
 
     def inside(pixel):
         tick = (SHAPE[0] - 1 - pixel[2] if view.mirrored else pixel[2]) + view.ticks
-        return 0 <= tick < SHAPE[0] and 0 <= pixel[3] + view.wires < SHAPE[1]
+        return 0 <= tick < SHAPE[0] and 0 <= pixel[3] + (*view.wires, sum(view.wires))[pixel[1]] < SHAPE[1]
 
     assert sorted(origin) == [place for place, pixel in enumerate(before) if inside(pixel)]
     assert seen["entry"].tolist() == [0, 1, PADDING]
@@ -98,9 +101,10 @@ def test_probabilities_are_averaged_over_the_views_that_see_a_pixel(records):
         even = torch.tensor([pixel[3] % 2 == 0 for pixel in pixels(records)])
         return torch.stack([(~even) * 50.0, even * 50.0, torch.full((len(even),), -50.0)], dim=1)
 
-    chances = average(records, network, [View(False, 0, 1), View(False, 0, 2)]).exp()
+    chances = average(records, network, [View(False, 0, (1, 1)), View(False, 0, (2, 2))]).exp()
     for pixel, chance in zip(pixels(records), chances, strict=True):
-        even = [(pixel[3] + moved_by) % 2 == 0 for moved_by in (0, 1, 2) if pixel[3] + moved_by < SHAPE[1]]
+        moves = (0, 2, 4) if pixel[1] == 2 else (0, 1, 2)
+        even = [(pixel[3] + moved_by) % 2 == 0 for moved_by in moves if pixel[3] + moved_by < SHAPE[1]]
         assert chance[1] == pytest.approx(sum(even) / len(even), abs=1e-6)
 
 
@@ -108,7 +112,7 @@ def test_a_pixel_that_is_certain_has_finite_logits(records):
     def network(records):
         return torch.tensor([[500.0, 0.0, -500.0]] * len(pixels(records)))
 
-    logits = average(records, network, [View(False, 0, 1)])
+    logits = average(records, network, [View(False, 0, (1, 1))])
     assert logits.isfinite().all()
     assert (logits.argmax(dim=1) == 0).all()
 
@@ -153,7 +157,7 @@ def test_moving_by_whole_blocks_changes_nothing(threshold):
         precision=precision,
         clocks=Clocks(lambda: None),
         shape=shape,
-        views=[View(False, 8, -4), View(False, -4, 8)],
+        views=[View(False, 8, (-4, 4)), View(False, -4, (8, -4))],
     )
     averaged = averaging(Evaluated(records, batch, logits)).logits
     torch.testing.assert_close(averaged, torch.log_softmax(logits, dim=1), atol=1e-4, rtol=1e-4)
@@ -162,8 +166,13 @@ def test_moving_by_whole_blocks_changes_nothing(threshold):
 def test_views_differ_and_stay_near():
     views = further_views(64, mirror=False)
     assert len(views) == len(set(views)) == 63
-    assert View(False, 0, 0) not in views
-    assert all(abs(view.ticks) <= FARTHEST[0] and abs(view.wires) <= FARTHEST[1] for view in views)
+    assert View(False, 0, (0, 0)) not in views
+    moves = np.array([(view.ticks, *view.wires) for view in views])
+    assert (np.abs(moves).max(axis=0) == FARTHEST).all()
+    # Wherever pixels lie in blocks of 2 x 2: of 16 views, each plane is moved by even and odd ticks and wires.
+    parities = np.concatenate([moves, moves[:, 1:].sum(axis=1, keepdims=True)], axis=1)[:15] % 2
+    for plane in (1, 2, 3):
+        assert {tuple(pair) for pair in parities[:, [0, plane]]} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert further_views(1, mirror=True) == []
     assert [view.mirrored for view in further_views(5, mirror=True)] == [True, False, True, False]
 
@@ -191,7 +200,7 @@ def test_a_view_that_leaves_out_a_pixel_says_nothing_about_it():
         precision=resolve_precision(Config().training, cpu),
         clocks=Clocks(lambda: None),
         shape=shape,
-        views=[View(False, -1, 0)],
+        views=[View(False, -1, (0, 0))],
     )
     batch = unpack(records)
     plain = network(batch.inputs)

@@ -16,28 +16,37 @@ from cosmictagger.training.batches import Batch, Unpack
 from cosmictagger.training.evaluation import Evaluated
 from cosmictagger.training.precision import Precision
 
-FARTHEST = (8, 12)  # ticks and wires by which a view moves at most: what leaves the image is not seen in that view
+# Ticks, and wires of the first and of the second plane, by which a view moves at most: what leaves the image is not seen.
+FARTHEST = (8, 6, 6)
 # Multiples of these, modulo the number of offsets there are, spread evenly over them, and over even and odd ones.
-_STRIDES = (11, 7)
+_STRIDES = (11, 5, 7)
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """An image with its ticks in reverse if `mirrored`, and then moved by `ticks` and `wires` pixels."""
+    """An image with its ticks in reverse if `mirrored`, and then moved by `ticks` and wires.
+
+    The first two planes move by their number of `wires`, and a third by both together: so wires that cross in a point go
+    on doing so (see `models.crossings`).
+    """
 
     mirrored: bool
     ticks: int
-    wires: int
+    wires: tuple[int, int]
+
+    def of_planes(self, planes: int) -> npt.NDArray[np.int32]:
+        """List the wires by which each of so many planes moves."""
+        return np.array((*self.wires, sum(self.wires))[:planes], np.int32)
 
 
 def further_views(count: int, mirror: bool) -> list[View]:
     """List the views of `--views` beyond the image as it is; with `mirror` every second one is mirrored."""
     views = []
     for number in range(1, count):
-        ticks, wires = (
+        ticks, first, second = (
             number * stride % (2 * farthest + 1) - farthest for stride, farthest in zip(_STRIDES, FARTHEST, strict=True)
         )
-        views.append(View(mirror and number % 2 == 1, ticks, wires))
+        views.append(View(mirror and number % 2 == 1, ticks, (first, second)))
     return views
 
 
@@ -53,7 +62,7 @@ def moved(records: Records, view: View, shape: tuple[int, int]) -> tuple[Records
     tick, wire = np.divmod(index, np.int32(width))
     if view.mirrored:
         tick = height - 1 - tick
-    tick, wire = tick + view.ticks, wire + view.wires
+    tick, wire = tick + view.ticks, wire + view.of_planes(counts.shape[1])[:, None]
     kept = (index != PADDING) & (tick >= 0) & (tick < height) & (wire >= 0) & (wire < width)
     place = np.where(kept, tick * width + wire, height * width)
     order = np.argsort(place, axis=-1, kind="stable")
