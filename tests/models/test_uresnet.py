@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from cosmictagger.config.sections import NetworkConfig
+from cosmictagger.errors import UserError
 from cosmictagger.models import build_network
 from cosmictagger.models.parameters import EPSILON
 from cosmictagger.models.uresnet import channels_of_levels
@@ -157,6 +158,37 @@ def test_exchange_reaches_the_other_planes_at_the_same_tick_alone(small_network,
     reach = 4 + 2  # of a kernel of 3 ticks at level 1, then at level 0, around the four pixels that share level 2
     assert ticks[1:, 13].min() > 0
     assert ticks[1:, : 12 - reach].max() == ticks[1:, 16 + reach :].max() == 0
+
+
+@pytest.mark.parametrize("nplanes", [1, 2])
+def test_wires_of_fewer_planes_than_three_do_not_cross(nplanes):
+    config = NetworkConfig(**SMALL, crossing_levels=(1,))
+    with pytest.raises(UserError, match=f"--crossing-levels: is for images of 3 planes, these have {nplanes}."):
+        build_network(config, nplanes, (16, 16))
+
+
+def test_crossings_tell_a_pixel_of_others_at_its_tick(small_network):
+    """Charge at wires 3 and 8 of planes 0 and 2 is at a crossing with wire 9 of plane 1, give or take a wire: 3 + 9 - 8 = 4."""
+    plain = {"res_blocks_per_layer": 0, "res_blocks_final": 0, "res_blocks_deepest_layer": 0, "filter_size_initial": 1}
+    crossing = {"crossing_levels": (0,), "crossing_offset": 4.0, "connections": "sum", "network_depth": 1}
+    network = small_network(
+        **plain | crossing | {"block_concat": True, "norm_statistics": "image", "batch_norm": False}
+    )
+    for name, parameter in network.named_parameters():
+        if "levels.0.upsample" in name:
+            torch.nn.init.zeros_(parameter)
+        elif "crossing" in name or "initial" in name:
+            parameter.data.abs_()
+            if name.endswith("bias"):
+                torch.nn.init.zeros_(parameter)
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+    images[0, 0, 5, 3] = images[0, 2, 5, 8] = 1
+    before = network(images)
+    images[0, 1, 5, 9] = 1
+    changed = (network(images) - before).abs().amax(dim=2)[0]
+    wires = [changed[plane, 5].gt(1e-9).nonzero().flatten().tolist() for plane in range(3)]
+    assert wires == [[2, 3, 4], [9], [7, 8, 9]]
+    assert changed[:, :5].max() == changed[:, 6:].max() == 0
 
 
 def test_new_exchange_changes_nothing(small_network):

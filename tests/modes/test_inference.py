@@ -244,7 +244,9 @@ def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
     assert "cosmic only" in (log / "report.html").read_text()
 
 
-@pytest.mark.parametrize("options", [(), ("--exchange-levels", 1), ("--doubled-levels", 1)], ids=str)
+@pytest.mark.parametrize(
+    "options", [(), ("--exchange-levels", 1), ("--doubled-levels", 1), ("--crossing-levels", 0, 1)], ids=str
+)
 def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path, options):
     small = tmp_path / "made" / "small.pt"
     command = [sys.executable, project / "scripts" / "export_checkpoint.py", trained, small, *options]

@@ -53,7 +53,9 @@ def test_a_sparse_network_tags_events(run, tmp_path):
         assert len(file["Data/sparse2d_cosmictagger_group/voxels"]) > 0
 
 
-@pytest.mark.parametrize("options", [(), ("--bottleneck-size", 4), ("--conv-mode", "3D")], ids=str)
+@pytest.mark.parametrize(
+    "options", [(), ("--bottleneck-size", 4), ("--conv-mode", "3D"), ("--crossing-levels", 0, 1)], ids=str
+)
 @pytest.mark.parametrize("exchange_levels", [0, 1])
 @pytest.mark.parametrize("engine", ["auto", "torch"])
 @pytest.mark.parametrize("precision", ["mixed", "bfloat16"])

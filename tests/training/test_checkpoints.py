@@ -232,7 +232,7 @@ def test_a_checkpoint_from_before_statistics_of_images_is_of_those_of_batches(st
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_norm": False}, {"connect_pre_res_blocks_up": False}], ids=str)
-@pytest.mark.parametrize("option", ["exchange_levels", "doubled_levels"])
+@pytest.mark.parametrize("option", ["exchange_levels", "crossing_levels", "doubled_levels"])
 def test_a_network_grows_and_goes_on_where_it_was(option, options):
     config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None, **options)
     module = build_network(config, 3, (32, 32))
@@ -240,7 +240,8 @@ def test_a_network_grows_and_goes_on_where_it_was(option, options):
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     plain = make(1, module, network=dataclasses.asdict(config))
-    more = checkpoints.grown(plain, option, 2)
+    levels, too_many = ((1, 2), (4,)) if option == "crossing_levels" else (2, 4)
+    more = checkpoints.grown(plain, option, levels)
     larger = build_network(NetworkConfig(**more.network), 3, (32, 32))
     load_parameters(larger, more, "there")
     assert {name[: len("levels.0")] for name in more.model.keys() - plain.model.keys()} == {"levels.1", "levels.2"}
@@ -248,11 +249,11 @@ def test_a_network_grows_and_goes_on_where_it_was(option, options):
     assert torch.equal(larger.eval()(images), module.eval()(images))
     flag = "--" + option.replace("_", "-")
     with pytest.raises(UserError, match=f"{flag}: the network has such levels already"):
-        checkpoints.grown(more, option, 2)
+        checkpoints.grown(more, option, levels)
     with pytest.raises(UserError, match=f"{flag}: .* options of another version: later"):
-        checkpoints.grown(dataclasses.replace(plain, network=plain.network | {"later": 1}), option, 2)
-    with pytest.raises(UserError, match=f"{flag}: 4, but there are 3 levels"):
-        checkpoints.grown(plain, option, 4)
+        checkpoints.grown(dataclasses.replace(plain, network=plain.network | {"later": 1}), option, levels)
+    with pytest.raises(UserError, match=f"{flag}: 4, but (there are 3 levels|levels on the way up are 0 to 2)"):
+        checkpoints.grown(plain, option, too_many)
 
 
 @pytest.mark.parametrize("options", [{"residual": False}, {"res_blocks_per_layer": 0}], ids=str)
