@@ -3,8 +3,8 @@
 
 For inference, or for another training to start from (--weights-location).
 
-python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N] [--crossing-levels N ...] [--doubled-levels N]
-    [--zero-suppression X]
+python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N]
+    [--crossing-levels N ...] [--crossing-offset X] [--doubled-levels N] [--zero-suppression X]
 """
 
 import argparse
@@ -35,6 +35,7 @@ def main() -> int:
         "OUTPUT.pt --exchange-levels N",
     )
     parser.add_argument("--crossing-levels", type=int, nargs="+", metavar="N", help="the same for that option")
+    parser.add_argument("--crossing-offset", type=float, metavar="X", help="for --crossing-levels [that of SBND]")
     parser.add_argument("--doubled-levels", type=int, metavar="N", help="the same for that option")
     parser.add_argument(
         "--zero-suppression",
@@ -58,7 +59,9 @@ def main() -> int:
         if wanted.exchange_levels is not None:
             checkpoint = checkpoints.grown(checkpoint, "exchange_levels", wanted.exchange_levels)
         if wanted.crossing_levels is not None:
-            checkpoint = checkpoints.grown(checkpoint, "crossing_levels", tuple(wanted.crossing_levels))
+            checkpoint = checkpoints.grown(
+                checkpoint, "crossing_levels", tuple(wanted.crossing_levels), wanted.crossing_offset
+            )
         if wanted.doubled_levels is not None:
             checkpoint = checkpoints.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
         if wanted.zero_suppression is not None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cosmictagger.models.crossings import crossing_maximum, offset_of_level
+from cosmictagger.models.crossings import SBND_OFFSET, crossing_maximum, offset_of_pixels
+from cosmictagger.simulate.detector import Detector
 
 
 def searched(values, offset):
@@ -47,15 +48,20 @@ def test_no_crossing_no_slope():
     assert not values.grad.any()
 
 
-@pytest.mark.parametrize("level", [0, 1, 2, 3])
-def test_points_in_space_cross_at_every_level(level):
-    """The wires of SBND, by y (up) and z (along the beam) in cm: each point's wires differ from the offset by 1 at most."""
+@pytest.mark.parametrize("halvings", range(6))
+def test_points_in_space_cross_at_every_level(halvings):
+    """The wires of the simulation, by y (up) and z (along the beam): those of a point miss the offset by 1 at most."""
     rng = np.random.default_rng(2)
-    y, z = rng.uniform(-200, 200, 10000), rng.uniform(0, 500, 10000)
-    plane0 = (z / 2 + (200 - y) * np.sqrt(3) / 2) / 0.3 + 31
-    plane1 = (z / 2 + (200 + y) * np.sqrt(3) / 2) / 0.3 + 31
-    plane2 = z / 0.3 + 192
-    w0, w1, w2 = (np.floor(wire / 2 ** (level + 1)).astype(int) for wire in (plane0, plane1, plane2))
-    missed = w0 + w1 - w2 - offset_of_level(512.1, level)
-    assert np.abs(missed).max() <= 1 + (level > 1)
-    assert (np.abs(missed) <= 1).mean() > 0.98
+    detector = Detector()
+    y, z = rng.uniform(-200, 200, 100000), rng.uniform(0, 500, 100000)
+    axes = (detector.wire_axis(plane) for plane in range(3))
+    wires = [np.floor(a * y + b * z + c + 0.5) for a, b, c in axes]
+    w0, w1, w2 = (np.floor(wire / 2**halvings) for wire in wires)
+    missed = w0 + w1 - w2 - round(offset_of_pixels(SBND_OFFSET, halvings))
+    assert np.abs(missed).max() <= 1
+
+
+def test_the_first_of_equal_values_gets_the_slope():
+    values = torch.ones(1, 3, 1, 1, 6, dtype=torch.float64, requires_grad=True)
+    crossing_maximum(values, 3)[0, 0, 0, 0, 2].backward()  # its first crossing is with wire 1, around wire 0 of plane 2
+    assert values.grad[0, :, 0, 0].nonzero().tolist() == [[1, 1]]

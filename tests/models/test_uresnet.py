@@ -80,6 +80,8 @@ GRADIENT_CASES = {
     "2D by image": {"norm_statistics": "image", "downsampling": "max_pooling"},
     "2D exchange": {"exchange_levels": 1, "norm_statistics": "image"},
     "2D exchange unshared": {"exchange_levels": 1, "share_weights": False, "connect_pre_res_blocks_up": False},
+    "2D crossings": {"nplanes": 3, "crossing_levels": (0,), "crossing_offset": 1.0},
+    "2D crossings unshared": {"nplanes": 3, "crossing_levels": (0,), "crossing_offset": 1.0, "share_weights": False},
     "2D without batch norm": {"batch_norm": False, "connect_pre_res_blocks_up": False},
     "3D": {"conv_mode": "3D", "connect_pre_res_blocks_down": False},
 }
@@ -87,13 +89,14 @@ GRADIENT_CASES = {
 
 @pytest.mark.parametrize("options", GRADIENT_CASES.values(), ids=GRADIENT_CASES)
 def test_gradients_equal_finite_differences(small_network, options):
-    network = small_network(nplanes=2, network_depth=1, **options)
+    options = {"nplanes": 2} | options
+    network = small_network(network_depth=1, **options)
     names, parameters = zip(*network.named_parameters(), strict=True)
 
     def run(images, *values):
         return torch.func.functional_call(network, dict(zip(names, values, strict=True)), (images,))
 
-    images = random_images(1, 2, (4, 4)).requires_grad_()
+    images = random_images(1, options["nplanes"], (4, 4)).requires_grad_()
     assert torch.autograd.gradcheck(run, (images, *parameters), fast_mode=True)
 
 
@@ -363,6 +366,15 @@ def test_parameter_names_are_stable(small_network):
     plain = small_network(network_depth=2, residual=False, connections="sum", exchange_levels=1)
     assert [name for name in plain.state_dict() if "exchange" in name] == [
         f"levels.1.exchange.{part}.{kind}" for part in ("mix", "spread") for kind in ("weight", "bias")
+    ]
+    told = small_network(network_depth=2, crossing_levels=(0,), crossing_offset=8.0, use_bias=False)
+    assert [name for name in told.state_dict() if "crossing" in name] == [
+        f"levels.0.crossing.{part}"
+        for part in (
+            "mix.conv.weight",
+            *(f"mix.norm.{n}" for n in ("weight", "bias", "running_mean", "running_var")),
+            "spread.weight",
+        )
     ]
     assert "levels.0.down.0.conv.weight" in plain.state_dict()
     assert not any(name.startswith(("levels.0.connect", "deepest.enter")) for name in plain.state_dict())

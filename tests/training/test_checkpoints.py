@@ -21,7 +21,7 @@ from cosmictagger.training.checkpoints import (
 )
 from cosmictagger.training.optimizers import build_optimizer
 
-INPUTS = {"nplanes": 3, "shape": (640, 1024), "input_transform": "log", "zero_suppression": 0.0}
+INPUTS = {"nplanes": 3, "downsample": 1, "shape": (640, 1024), "input_transform": "log", "zero_suppression": 0.0}
 
 
 def trained(optimizer_name="adam"):
@@ -245,6 +245,11 @@ def test_a_network_grows_and_goes_on_where_it_was(option, options):
     larger = build_network(NetworkConfig(**more.network), 3, (32, 32))
     load_parameters(larger, more, "there")
     assert {name[: len("levels.0")] for name in more.model.keys() - plain.model.keys()} == {"levels.1", "levels.2"}
+    if option == "crossing_levels":
+        assert more.network["crossing_offset"] == 512.1
+        full = dataclasses.replace(plain, inputs=INPUTS | {"downsample": 0})
+        assert checkpoints.grown(full, option, levels).network["crossing_offset"] == 1024.7
+        assert checkpoints.grown(full, option, levels, 7.0).network["crossing_offset"] == 7
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(larger.eval()(images), module.eval()(images))
     flag = "--" + option.replace("_", "-")

@@ -209,3 +209,8 @@ def test_a_view_that_leaves_out_a_pixel_says_nothing_about_it():
     first, second = torch.softmax(plain, dim=1), torch.softmax(plain[2:] * torch.tensor([1, 1, 0.5]), dim=1)
     torch.testing.assert_close(averaged.exp()[:2], first[:2])
     torch.testing.assert_close(averaged.exp()[2:], (first[2:] + second) / 2)
+
+
+@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+def test_planes_beyond_the_third_move_as_the_first(planes):
+    assert View(False, 0, (2, 5)).of_planes(planes).tolist() == [2, 5, 7, 2][:planes]

@@ -143,13 +143,15 @@ class NetworkConfig:
     crossing_levels: tuple[int, ...] = option(
         (),
         "levels (0: full resolution) on whose way up each pixel is told what the other planes see at its tick where their "
-        "wires cross its own; for 3 planes, as of SBND. 1 2 3 is a good choice",
+        "wires cross its own; for 3 planes, as of SBND, and with --zero-suppression; several allowed, in ascending order",
         minimum=0,
     )
-    crossing_offset: float = option(
-        512.1,
-        "wire of plane 0 + wire of plane 1 - wire of plane 2 where they cross, in pixels of the network's images; the "
-        "default is that of SBND at 640 × 1024",
+    crossing_offset: float | None = option(
+        None,
+        "wire of plane 0 + wire of plane 1 - wire of plane 2 where they cross, in pixels of the network's images "
+        "[that of SBND: 1024.7 wires]",
+        minimum=-10000,
+        maximum=10000,
     )
     doubled_levels: int = option(
         0, "at the N levels above the deepest, twice the blocks on the way down and on the way up", minimum=0
@@ -182,6 +184,10 @@ class NetworkConfig:
                     f"--{key.replace('_', '-')}: {getattr(self, key)}, but there are {self.network_depth} levels on the "
                     "way up (--network-depth)."
                 )
+        if list(self.crossing_levels) != sorted(set(self.crossing_levels)):
+            raise UserError(
+                f"--crossing-levels: {' '.join(map(str, self.crossing_levels))} is not in ascending order, each level once."
+            )
         if any(level >= self.network_depth for level in self.crossing_levels):
             raise UserError(
                 f"--crossing-levels: {max(self.crossing_levels)}, but levels on the way up are 0 to "

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from cosmictagger.config.sections import NetworkConfig
-from cosmictagger.models.crossings import offset_of_level
+from cosmictagger.models.crossings import offset_of_pixels
 from cosmictagger.models.vocabulary import Features, Vocabulary
 
 
@@ -93,9 +93,8 @@ class Exchange(nn.Module):
 class Crossing(nn.Module):
     """Lets each pixel know what the other two planes see where their wires cross its own.
 
-    Of the features of a tick those of a wire may come from a dozen points along it; where another two wires have something
-    at one of them, it is the same charge. The last step starts at zero: a network that was trained without can go on
-    with it.
+    Charge is at one of the crossings along its wire; where the other two planes have something at the same one, it is
+    often the same charge. The last step starts at zero: a network that was trained without can go on with it.
     """
 
     def __init__(self, vocabulary: Vocabulary, mix: Block, spread: nn.Module, offset: int) -> None:
@@ -172,8 +171,12 @@ class Workshop:
         if level not in self.config.crossing_levels:
             return nn.Identity()
         spread = self.vocabulary.pointwise(channels, channels, self.config.use_bias)
-        offset = offset_of_level(self.config.crossing_offset, level)
-        return Crossing(self.vocabulary, self.pointwise(channels, channels), spread, offset)
+        offset = self.config.crossing_offset
+        if offset is None:
+            raise ValueError("a network with crossing_levels needs its crossing_offset")
+        return Crossing(
+            self.vocabulary, self.pointwise(channels, channels), spread, round(offset_of_pixels(offset, level))
+        )
 
     def stack(self, count: int, channels: int, size: int = 3) -> nn.Sequential:
         """Make `count` blocks, residual or plain, that keep the channels."""

@@ -5,6 +5,7 @@ which wire of the third one passes there: wire 0 + wire 1 - wire 2 is a constant
 the third, in units of equal wire spacing).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,23 +13,26 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 PLANES = 3
+# Of SBND, in wires: both induction planes count from the same end of the beam, planes 0 and 1 from opposite heights.
+SBND_OFFSET = 1024.7
 
 
-def offset_of_level(offset: float, level: int) -> int:
-    """Round wire 0 + wire 1 - wire 2 for the pixels of a level, each as wide as 2^level pixels of the image.
+def offset_of_pixels(offset: float, halvings: int) -> float:
+    """Turn wire 0 + wire 1 - wire 2 into that of pixels which are each 2^halvings wires wide, on average.
 
-    `offset` is that of the image. As pixels are wide, wires that cross may miss it by 1.
+    Wires that cross miss the nearest whole number by 1 pixel at most.
     """
-    size = 1 << level
-    return round((offset - (size - 1) / 2) / size)
+    size = 1 << halvings
+    return (offset - (size - 1) / 2) / size
 
 
 def crossing_maximum(values: Tensor, offset: int) -> Tensor:
     """Find for each pixel the crossing of its wire at its tick where the other two planes have most.
 
-    What two planes have is the smaller of their values. `values` [N, 3, C, H, W], nowhere negative; wires cross where
-    wire 0 + wire 1 - wire 2 is `offset`, or differs from it by 1 (at an edge, where the wire in the middle of the three
-    that do lies in the image). Returns the same shape, 0 where no wires cross.
+    `values` [N, 3, C, H, W] are nowhere negative. Returns for each pixel and channel the smaller of the two values there,
+    in the same shape; 0 where no wires cross. Wires cross where wire 0 + wire 1 - wire 2 is `offset` or differs from it by
+    1. (Of the third wire that a crossing may be given away by 1 either way: where the wire in the middle lies outside the
+    image, its neighbours are not looked at. For planes 0 and 1 that is plane 2, for plane 2 it is plane 1.)
     """
     result: Tensor = _CrossingMaximum.apply(values, offset)  # type: ignore[no-untyped-call]
     return result
@@ -58,24 +62,31 @@ class _CrossingMaximum(torch.autograd.Function):
         images, planes, channels, height, width = slope.shape
         flat = (images, channels, height, planes * width)
         source, slope = (part.permute(0, 2, 3, 1, 4).reshape(flat) for part in (source, slope))
-        result = slope.new_zeros(flat).scatter_add(3, source.clamp(min=0), slope * (source >= 0))
+        # Sums of many 16-bit numbers lose their last ones, so they are added up in 32 bits or more.
+        wide = (slope * (source >= 0)).to(torch.promote_types(slope.dtype, torch.float32))
+        result = wide.new_zeros(flat).scatter_add(3, source.clamp(min=0), wide).to(slope.dtype)
         return result.view(images, channels, height, planes, width).permute(0, 3, 1, 2, 4), None
 
 
 def _widened(plane: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Take the largest of three wires side by side, and its number, counted from `first`: [N, C, H, W] each."""
-    best, source = plane, torch.arange(first, first + plane.shape[3], device=plane.device).expand_as(plane)
-    numbers = source
-    for here, there in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
-        value, number = best.clone(), source.clone()
+    """Take the largest of three wires side by side, and its number, counted from `first`: [N, C, H, W] each.
+
+    Of equal ones the first has it.
+    """
+    width = plane.shape[3]
+    numbers = torch.arange(first, first + width, device=plane.device).expand_as(plane)
+    best, source = torch.full_like(plane, -1), numbers.clone()
+    for step in (-1, 0, 1):
+        here, there = slice(max(-step, 0), width + min(-step, 0)), slice(max(step, 0), width + min(step, 0))
         better = plane[..., there] > best[..., here]
-        value[..., here] = torch.where(better, plane[..., there], best[..., here])
-        number[..., here] = torch.where(better, numbers[..., there], source[..., here])
-        best, source = value, number
+        best[..., here] = torch.where(better, plane[..., there], best[..., here])
+        source[..., here] = torch.where(better, numbers[..., there], source[..., here])
     return best, source
 
 
-def _most(other: Tensor, numbers: Tensor, near: tuple[Tensor, Tensor], shift: Any) -> tuple[Tensor, Tensor]:
+def _most(
+    other: Tensor, numbers: Tensor, near: tuple[Tensor, Tensor], shift: Callable[[int], int]
+) -> tuple[Tensor, Tensor]:
     """Go through the wires of one plane; `near`, of the other, is `shift` wires further on than the pixels looked at."""
     width = other.shape[3]
     best, source = torch.zeros_like(other), torch.full(other.shape, -1, dtype=torch.int64, device=other.device)

@@ -79,7 +79,8 @@ class Vocabulary(Protocol):
     def crossing_maximum(self, features: Features, offset: int) -> Features:
         """Find for each pixel where, at its tick, the other two of three planes have most on wires that cross its own.
 
-        See `models.crossings`. Features are nowhere negative.
+        Of features that are nowhere negative, [S or N × H × W, C]: for each pixel and channel the smaller of their two
+        values there, in the same shape. See `models.crossings`; of equal values the first wire's counts.
         """
         ...
 

@@ -1,5 +1,6 @@
 """Put the parts of a run together: the one place where settings become objects."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Literal
@@ -12,6 +13,7 @@ from cosmictagger.data.open import Dataset, ImageLayout, open_dataset, open_sour
 from cosmictagger.data.sampler import Sampler, SerialSampler
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import Distribution
+from cosmictagger.models.crossings import SBND_OFFSET, offset_of_pixels
 from cosmictagger.models.sparse.engine import Engine
 from cosmictagger.models.sparse.engines import choose_engine
 from cosmictagger.models.sparse.sites import kernel_sizes, tick_levels
@@ -43,6 +45,15 @@ def _simulated(config: Config, downsample: int) -> EventReader:
         mix=simulation.mix,
         first_event=config.simulation.first_event,
     )
+
+
+def with_crossings(config: Config, downsample: int) -> Config:
+    """Settle where wires cross in images that are halved so often, where a network has to know and was not told."""
+    network = config.network
+    if not network.crossing_levels or network.crossing_offset is not None:
+        return config
+    network = dataclasses.replace(network, crossing_offset=offset_of_pixels(SBND_OFFSET, downsample))
+    return dataclasses.replace(config, network=network)
 
 
 def make_augmentation(config: Config, layout: ImageLayout) -> Augmentation | None:

@@ -30,6 +30,7 @@ from cosmictagger.modes.build import (
     make_serial_feed,
     make_unpacker,
     open_input,
+    with_crossings,
 )
 from cosmictagger.modes.figures import gather_figures
 from cosmictagger.modes.normalization import advice, refuse_batch_options
@@ -79,13 +80,14 @@ class Training:
 
     def __init__(self, session: Session) -> None:
         config = session.config
-        self.session, self.config = session, config
+        self.session = session
         data = session.distribution.data
         data.share(config.data.minibatch_size)
         self.dataset = data.open(lambda: open_input(config))
         aux_file = config.data.aux_file
         self.validation = data.open(lambda: open_dataset(config.data, aux_file)) if aux_file else None
         layout = self.dataset.layout
+        self.config = config = with_crossings(config, layout.downsample)
         self.augmentation = make_augmentation(config, layout)
         self.precision = resolve_precision(config.training, session.resources.device)
         self.engine = make_engine(config, session.resources, session.console.info)

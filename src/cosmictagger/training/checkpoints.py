@@ -20,6 +20,7 @@ from cosmictagger.config.sections import BEFORE, BEFORE_INPUTS, NetworkConfig, T
 from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network
+from cosmictagger.models.crossings import SBND_OFFSET, offset_of_pixels
 
 FORMAT = "cosmictagger-checkpoint"
 FORMAT_VERSION = 1
@@ -127,7 +128,9 @@ def by_image(checkpoint: Checkpoint) -> Checkpoint:
     return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
 
 
-def grown(checkpoint: Checkpoint, option: Growth, levels: int | tuple[int, ...]) -> Checkpoint:
+def grown(
+    checkpoint: Checkpoint, option: Growth, levels: int | tuple[int, ...], crossing_offset: float | None = None
+) -> Checkpoint:
     """Let a network go on as one with `levels` of an option: the last of the new steps is zero, so it computes the same.
 
     The others are drawn at random, always the same ones. Raises UserError where the network has such levels, or not that
@@ -140,6 +143,9 @@ def grown(checkpoint: Checkpoint, option: Growth, levels: int | tuple[int, ...])
     if unknown:
         raise UserError(f"{flag}: the network has options of another version: {', '.join(sorted(unknown))}.")
     config = checkpoint.network | {option: levels}
+    if option == "crossing_levels":
+        default = offset_of_pixels(SBND_OFFSET, checkpoint.inputs["downsample"])
+        config["crossing_offset"] = default if crossing_offset is None else crossing_offset
     if option == "doubled_levels" and not (config["residual"] and config["res_blocks_per_layer"]):
         raise UserError(f"{flag}: only a network of residual blocks computes the same with more of them.")
     size = 2 ** (config["network_depth"] + 1)  # any that can be halved so often

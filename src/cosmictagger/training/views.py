@@ -36,7 +36,10 @@ class View:
 
     def of_planes(self, planes: int) -> npt.NDArray[np.int32]:
         """List the wires by which each of so many planes moves."""
-        return np.array((*self.wires, sum(self.wires))[:planes], np.int32)
+        steps = np.full(planes, self.wires[0], np.int32)
+        known = (*self.wires, sum(self.wires))[:planes]
+        steps[: len(known)] = known
+        return steps
 
 
 def further_views(count: int, mirror: bool) -> list[View]:

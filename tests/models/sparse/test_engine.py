@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.parameters import Layout, Normalization
 
 from .conftest import OCCUPANCIES, occupancy, tables_of
@@ -170,6 +171,20 @@ def test_adding_to_the_wires_of_a_tick(engine, active, sites, channels):
     compare(result, at_sites(dense(values, active) + spread, active), [values, rows])
 
 
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("offset", [-40, 5, 16, 70])
+@pytest.mark.parametrize("channels", [1, 5, 16, 40])
+def test_crossings(engine, active, sites, channels, offset, ties):
+    raw = random(int(active.sum()), channels)
+    if ties:
+        raw = raw.detach().mul(2).round().requires_grad_()
+    values = torch.relu(raw)
+    images, planes, _, _ = active.shape
+    views = dense(values, active).unflatten(0, (images, planes))
+    expected = at_sites(crossing_maximum(views, offset).flatten(0, 1), active)
+    compare(engine.crossing_maximum(values, sites, 0, offset), expected, [raw])
+
+
 def test_slopes_of_many_wires_add_up_in_16_bits(engine):
     """bfloat16 cannot count beyond 256 in ones."""
     active = np.ones((1, 1, 4, 600), bool)
@@ -291,6 +306,7 @@ def test_results_do_not_depend_on_the_threads(engine):
         torch.set_num_threads(threads)
         result = engine.activate(engine.convolve(values, weight, None, sites, 0), None, norm, True)
         result = engine.add_to_ticks(result, engine.tick_maximum(result, sites, 0), sites, 0)
+        result = result + engine.crossing_maximum(torch.relu(result), sites, 0, 16)
         results.append([result, *torch.autograd.grad(result.square().sum(), [values, weight, norm.weight])])
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))

@@ -33,7 +33,9 @@ def engine(request):
 
 @pytest.mark.parametrize("kind", OCCUPANCIES)
 def test_a_network_computes_the_same_as_on_the_cpu(engine, kind):
-    config = NetworkConfig(**SMALL | {"n_initial_filters": 8}, exchange_levels=1, sparse=True)
+    config = NetworkConfig(
+        **SMALL | {"n_initial_filters": 8}, exchange_levels=1, crossing_levels=(0,), crossing_offset=16.0, sparse=True
+    )
     active = occupancy(kind)
     tables = tables_of(active, kernel_sizes(config))
     images = torch.rand(len(tables.levels[0]), 1, generator=torch.Generator().manual_seed(1))

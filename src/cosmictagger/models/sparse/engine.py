@@ -90,7 +90,10 @@ class Engine(Protocol):
         ...
 
     def crossing_maximum(self, values: Tensor, sites: Sites, level: int, offset: int) -> Tensor:
-        """Find the crossing of each site's wire where the other two planes have most: see `models.crossings`."""
+        """Find the crossing of each site's wire where the other two planes have most: [S, C] → [S, C].
+
+        See `models.crossings`. Of equal values the site that comes first gets the slope.
+        """
         ...
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:

@@ -1,7 +1,8 @@
 """The engine of plain PyTorch operations: runs wherever PyTorch does, in any floating type.
 
 Everything is a gather followed by one matrix product, also backward: no two threads ever add to the same
-number, so results do not change between runs, on a GPU neither.
+number, so results do not change between runs, on a GPU neither. But for crossings: they are looked for in dense images,
+and their slopes are added up by a scatter, which on a GPU takes --deterministic to repeat.
 """
 
 import dataclasses

@@ -125,8 +125,12 @@ void crossing_maximum_slopes(const T* slope, const int32_t* source, const Images
     }
     for (int plane = 0; plane < 3; ++plane) {
       int32_t first = at.starts[start + plane * at.height], end = at.starts[start + plane * at.height + 1];
-      for (int64_t place = int64_t(first) * channels; place < int64_t(end) * channels; ++place) {
-        if (source[place] >= 0) by_values[int64_t(source[place]) * channels + place % channels] += slope[place];
+      for (int64_t site = first; site < end; ++site) {
+        const T* dy = slope + site * channels;
+        const int32_t* whose = source + site * channels;
+        for (int c = 0; c < channels; ++c) {
+          if (whose[c] >= 0) by_values[int64_t(whose[c]) * channels + c] += dy[c];
+        }
       }
     }
   }
