@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cosmictagger.models.parameters import EPSILON, Normalization
+from cosmictagger.models.sparse import cpu_ticks
 from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan, Rules
 from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.native.library import Function, Library
 from cosmictagger.models.sparse.native.library import load as load_library
-from cosmictagger.models.sparse.sites import Int32, SiteTables
+from cosmictagger.models.sparse.sites import SiteTables
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
@@ -63,17 +64,17 @@ class CpuEngine:
     def tick_maximum(self, values: Tensor, sites: Sites, level: int) -> Tensor:
         """Take the maximum over the active sites of each tick, or 0."""
         values, kernels = self._ready(values)
-        return _apply(_TickMaximum, values, sites.levels[level].ticks, kernels)
+        return cpu_ticks.tick_maximum(values, sites.levels[level].ticks, kernels)
 
     def add_to_ticks(self, values: Tensor, rows: Tensor, sites: Sites, level: int) -> Tensor:
         """Add a row to all active sites of its tick."""
         values, kernels = self._ready(values)
-        return _apply(_AddToTicks, values, rows.to(values.dtype).contiguous(), sites.levels[level].ticks, kernels)
+        return cpu_ticks.add_to_ticks(values, rows.to(values.dtype).contiguous(), sites.levels[level].ticks, kernels)
 
     def crossing_maximum(self, values: Tensor, sites: Sites, level: int, offset: int) -> Tensor:
         """Find the crossing of each site's wire where the other two planes have most."""
         values, kernels = self._ready(values)
-        return _apply(_CrossingMaximum, values, Images(sites, level), offset, kernels)
+        return cpu_ticks.crossing_maximum(values, sites, level, offset, kernels)
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
@@ -264,88 +265,3 @@ class _Unpool(torch.autograd.Function):
             slope.data_ptr(), links.children, *result.shape, result.data_ptr(), torch.get_num_threads()
         )
         return result, None, None
-
-
-class _TickMaximum(torch.autograd.Function):
-    """Maximum over the sites of each tick, or 0: [S, C] → [ticks, C]; equal ones share the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, starts: Int32, kernels: dict[str, Function]) -> Tensor:
-        result = values.new_empty(len(starts) - 1, values.shape[1])
-        kernels["tick_maximum"](
-            values.data_ptr(), starts.ctypes.data, *result.shape, result.data_ptr(), torch.get_num_threads()
-        )
-        ctx.save_for_backward(values, result)
-        ctx.starts, ctx.kernels = starts, kernels
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        values, result = ctx.saved_tensors
-        slope, by_values = slope.contiguous(), torch.empty_like(values)
-        ctx.kernels["tick_maximum_slopes"](
-            values.data_ptr(), result.data_ptr(), slope.data_ptr(), ctx.starts.ctypes.data, *result.shape,
-            by_values.data_ptr(), torch.get_num_threads(),
-        )  # fmt: skip
-        return by_values, None, None
-
-
-class _AddToTicks(torch.autograd.Function):
-    """Values [S, C] and a row [ticks, C] for the sites of each tick → [S, C]."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, rows: Tensor, starts: Int32, kernels: dict[str, Function]) -> Tensor:
-        result = torch.empty_like(values)
-        kernels["add_to_ticks"](
-            values.data_ptr(), rows.data_ptr(), starts.ctypes.data, *rows.shape, result.data_ptr(),
-            torch.get_num_threads(),
-        )  # fmt: skip
-        ctx.starts, ctx.kernels, ctx.ticks = starts, kernels, len(rows)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        slope = slope.contiguous()
-        by_rows = slope.new_empty(ctx.ticks, slope.shape[1])
-        ctx.kernels["add_to_ticks_slopes"](
-            slope.data_ptr(), ctx.starts.ctypes.data, *by_rows.shape, by_rows.data_ptr(), torch.get_num_threads()
-        )
-        return slope, by_rows, None, None
-
-
-class Images:
-    """Where the sites of a level lie, as the kernels take it."""
-
-    def __init__(self, sites: Sites, level: int) -> None:
-        self.held = sites.levels[level]  # the arrays behind the addresses
-        self.places = (self.held.pixel.ctypes.data, self.held.ticks.ctypes.data)
-        self.sizes = (sites.images, *self.held.shape)
-
-
-class _CrossingMaximum(torch.autograd.Function):
-    """See `models.crossings`: [S, C] → [S, C]; whose value a result is gets its slope."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, images: Images, offset: int, kernels: dict[str, Function]) -> Tensor:
-        result, source = torch.empty_like(values), torch.empty(values.shape, dtype=torch.int32)
-        kernels["crossing_maximum"](
-            values.data_ptr(), *images.places, *images.sizes, values.shape[1], offset, result.data_ptr(),
-            source.data_ptr(), torch.get_num_threads(),
-        )  # fmt: skip
-        ctx.save_for_backward(source)
-        ctx.images, ctx.kernels = images, kernels
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None]:
-        (source,) = ctx.saved_tensors
-        slope = slope.contiguous()
-        by_values = torch.empty_like(slope)
-        ctx.kernels["crossing_maximum_slopes"](
-            slope.data_ptr(), source.data_ptr(), *ctx.images.places, *ctx.images.sizes, slope.shape[1],
-            by_values.data_ptr(), torch.get_num_threads(),
-        )  # fmt: skip
-        return by_values, None, None, None
