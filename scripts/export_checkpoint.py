@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cosmictagger.errors import UserError
 from cosmictagger.reporting.console import Console
-from cosmictagger.training import checkpoints
+from cosmictagger.training import checkpoints, growing
 
 
 def main() -> int:
@@ -55,17 +55,17 @@ def main() -> int:
                 f"{images} images a step: by image is right where they were on {images} ranks or micro-steps."
             )
         if wanted.by_image:
-            checkpoint = checkpoints.by_image(checkpoint)
+            checkpoint = growing.by_image(checkpoint)
         if wanted.exchange_levels is not None:
-            checkpoint = checkpoints.grown(checkpoint, "exchange_levels", wanted.exchange_levels)
+            checkpoint = growing.grown(checkpoint, "exchange_levels", wanted.exchange_levels)
         if wanted.crossing_levels is not None:
-            checkpoint = checkpoints.grown(
+            checkpoint = growing.grown(
                 checkpoint, "crossing_levels", tuple(wanted.crossing_levels), wanted.crossing_offset
             )
         if wanted.doubled_levels is not None:
-            checkpoint = checkpoints.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
+            checkpoint = growing.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
         if wanted.zero_suppression is not None:
-            checkpoint = checkpoints.with_suppression(checkpoint, wanted.zero_suppression)
+            checkpoint = growing.with_suppression(checkpoint, wanted.zero_suppression)
         checkpoints.export(checkpoint, wanted.output)
     except UserError as error:
         console.error(str(error))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cosmictagger.reporting.results import load_schema
-from cosmictagger.training import checkpoints
+from cosmictagger.training import checkpoints, growing
 
 from .conftest import metrics_lines, results
 
@@ -245,7 +245,7 @@ def test_one_image_at_a_time_trains_alike_by_batch_and_by_image(run, events_file
         words = ("-i", 3, "-mb", 1, "--warmup-steps", 1, "--norm-statistics", statistics, kind)
         assert run("train", "--file", events_file, *words, log=tmp_path / statistics) == 0
     by_batch, image = (checkpoints.load(checkpoints.find(tmp_path / name)) for name in ("batch", "image"))
-    turned = checkpoints.by_image(by_batch)
+    turned = growing.by_image(by_batch)
     assert turned.network == image.network
     assert turned.model.keys() == image.model.keys() < by_batch.model.keys()
     assert all(torch.equal(turned.model[name], image.model[name]) for name in image.model)

@@ -9,18 +9,16 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cosmictagger import __version__
-from cosmictagger.config.sections import BEFORE, BEFORE_INPUTS, NetworkConfig, TrainingConfig
+from cosmictagger.config.sections import BEFORE, BEFORE_INPUTS, NetworkConfig
 from cosmictagger.distributed.communicator import Communicator
 from cosmictagger.errors import UserError
-from cosmictagger.models import build_network
-from cosmictagger.models.crossings import SBND_OFFSET, offset_of_pixels
 
 FORMAT = "cosmictagger-checkpoint"
 FORMAT_VERSION = 1
@@ -31,8 +29,6 @@ PRETRAINED = "pretrained"  # what --weights-location may say instead of a path
 # Options that a checkpoint may differ in: a preset is a name for other options, and dense and sparse networks
 # have the same parameters and compute the same function of the active pixels.
 FREE_OPTIONS = frozenset({"preset", "sparse"})
-
-RUNNING = (".running_mean", ".running_var")  # how the names of running statistics end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +49,6 @@ class Checkpoint:
     random: dict[str, Any]  # `random_state` of the rank that saved it
     metrics: dict[str, Any]  # the last validation, where there was one
     version: str = __version__  # of this package
-
-
-Growth = Literal["exchange_levels", "crossing_levels", "doubled_levels"]
 
 
 class CheckpointStore:
@@ -115,53 +108,6 @@ def export(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint for inference alone: without what only the training that made it could go on with."""
     bare: dict[str, Any] = {}
     _write(dataclasses.replace(checkpoint, optimizer=bare, scaler=bare, random=bare), path)
-
-
-def by_image(checkpoint: Checkpoint) -> Checkpoint:
-    """Let a network of --norm-statistics batch go on with those of each image.
-
-    To one that was trained with one image on each rank they are the same in training; its running statistics go.
-    """
-    model = {name: tensor for name, tensor in checkpoint.model.items() if not name.endswith(RUNNING)}
-    network = checkpoint.network | {"norm_statistics": "image"}
-    # The optimizer knows parameters alone; what was measured by running averages no longer holds.
-    return dataclasses.replace(checkpoint, model=model, network=network, metrics={})
-
-
-def grown(
-    checkpoint: Checkpoint, option: Growth, levels: int | tuple[int, ...], crossing_offset: float | None = None
-) -> Checkpoint:
-    """Let a network go on as one with `levels` of an option: the last of the new steps is zero, so it computes the same.
-
-    The others are drawn at random, always the same ones. Raises UserError where the network has such levels, or not that
-    many levels at all, or options that this version does not know, or where its new blocks would change what it computes.
-    """
-    flag = f"--{option.replace('_', '-')}"
-    if checkpoint.network.get(option, 0):
-        raise UserError(f"{flag}: the network has such levels already.")
-    unknown = checkpoint.network.keys() - {field.name for field in dataclasses.fields(NetworkConfig)}
-    if unknown:
-        raise UserError(f"{flag}: the network has options of another version: {', '.join(sorted(unknown))}.")
-    config = checkpoint.network | {option: levels}
-    if option == "crossing_levels":
-        default = offset_of_pixels(SBND_OFFSET, checkpoint.inputs["downsample"])
-        config["crossing_offset"] = default if crossing_offset is None else crossing_offset
-    if option == "doubled_levels" and not (config["residual"] and config["res_blocks_per_layer"]):
-        raise UserError(f"{flag}: only a network of residual blocks computes the same with more of them.")
-    size = 2 ** (config["network_depth"] + 1)  # any that can be halved so often
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_network(NetworkConfig(**config), checkpoint.inputs["nplanes"], (size, size))
-    return dataclasses.replace(checkpoint, model=network.state_dict() | checkpoint.model, network=config)
-
-
-def with_suppression(checkpoint: Checkpoint, threshold: float) -> Checkpoint:
-    """Let a network go on with the pixels that --zero-suppression `threshold` leaves it; it must be trained on with them.
-
-    Raises UserError where that is no threshold.
-    """
-    TrainingConfig(zero_suppression=threshold)  # checks it
-    return dataclasses.replace(checkpoint, inputs=checkpoint.inputs | {"zero_suppression": threshold}, metrics={})
 
 
 def find(location: Path) -> Path:
