@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 # The size of `make train`: where it writes, how many events it simulates, how many steps it trains.
 RUN    ?= runs/first
 EVENTS ?= 3000
-STEPS  ?= 4500
+STEPS  ?= 1500
 
 .PHONY: help install dev larcv horovod openmpi train test lint types unit clean
 
