@@ -69,11 +69,9 @@ def above_threshold(
     counts = pixels.counts.reshape(-1)
     plane = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     index = np.ascontiguousarray(pixels.index[pixels.used])
-    neighbours = builder.neighbours(plane, index, len(counts), shape, 3)
-    # The last charge is that of neighbours that are not there, numbered -1.
-    charge = np.append(pixels.value[pixels.used], np.float32(0))
+    sums = builder.surrounding_sums(plane, index, len(counts), shape, np.ascontiguousarray(pixels.value[pixels.used]))
     result = np.zeros_like(pixels.used)
-    result[pixels.used] = charge[neighbours].sum(axis=1) >= threshold
+    result[pixels.used] = sums >= threshold
     return result
 
 

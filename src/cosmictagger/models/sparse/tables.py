@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cosmictagger.models.sparse.native import library
 
 Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
 Pooled = tuple[Int32, Int32, Int32, Int32]
 ABSENT = -1
 
@@ -22,6 +23,12 @@ class Builder(Protocol):
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site under a size × size kernel: [S, size * size], -1 where not active."""
+        ...
+
+    def surrounding_sums(
+        self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], charge: Float32
+    ) -> Float32:
+        """Sum the charge [S] of the 3 × 3 surroundings of every site, itself included: [S]."""
         ...
 
     def pool(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int]) -> Pooled:
@@ -45,16 +52,21 @@ class CompiledBuilder:
         """Find the neighbours of every site."""
         table = np.empty((len(pixel), size * size), np.int32)
         self._functions["neighbours"](
-            image_plane.ctypes.data,
-            pixel.ctypes.data,
-            len(pixel),
-            planes,
-            *shape,
-            size,
-            table.ctypes.data,
+            image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, size, table.ctypes.data,
             self._threads,
-        )
+        )  # fmt: skip
         return table
+
+    def surrounding_sums(
+        self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], charge: Float32
+    ) -> Float32:
+        """Sum the charge of surroundings."""
+        sums = np.empty(len(pixel), np.float32)
+        self._functions["neighbour_sums"](
+            image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, 3, charge.ctypes.data,
+            sums.ctypes.data, self._threads,
+        )  # fmt: skip
+        return sums
 
     def pool(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int]) -> Pooled:
         """Halve the resolution."""
@@ -88,6 +100,15 @@ class NumpyBuilder:
             np.take(flat, where[:, None] + offsets, out=table[start:end])
             flat[where] = ABSENT
         return table
+
+    def surrounding_sums(
+        self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], charge: Float32
+    ) -> Float32:
+        """Sum the charge of surroundings."""
+        # The last charge is that of neighbours that are not there, numbered -1.
+        padded = np.append(charge, np.float32(0))
+        sums: Float32 = padded[self.neighbours(image_plane, pixel, planes, shape, 3)].sum(axis=1)
+        return sums
 
     def pool(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int]) -> Pooled:
         """Halve the resolution."""

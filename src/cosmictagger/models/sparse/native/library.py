@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 3
+VERSION = 4
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
@@ -34,6 +34,7 @@ UNTYPED: dict[str, tuple[list[Any], Any]] = {
     "count_rules": ([POINTER, LONG, INT, POINTER], LONG),
     "fill_rules": ([POINTER, LONG, INT, POINTER, POINTER, POINTER], None),
     "neighbours": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER, INT], None),
+    "neighbour_sums": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER, POINTER, INT], None),
     "pool_sites": ([POINTER, POINTER, LONG, INT, POINTER, POINTER, POINTER, POINTER], LONG),
 }
 

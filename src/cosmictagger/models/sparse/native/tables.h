@@ -39,9 +39,12 @@ inline void fill_rules(const int32_t* table, int64_t outputs, int taps, const in
     }
 }
 
-// Sites in the order of plane, tick, wire -> their neighbours under a size x size kernel, [sites, size * size].
-inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width, int size, int32_t* table, int threads) {
-  int reach = size / 2, taps = size * size;
+// For sites in the order of plane, tick, wire: call visit(site, tap, neighbour, hit) for each tap of a size x size kernel,
+// where `hit` is 1 if the site has such a neighbour and 0 if not; a branch would be mispredicted half of the time.
+template <class Visit>
+void each_neighbour(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
+                    int size, int threads, Visit visit) {
+  int reach = size / 2;
   // A row has room for `reach` wires beyond its end, so that the key of no neighbour lies in the next one.
   int64_t stride = width + reach, rows = static_cast<int64_t>(planes) * height;
   std::vector<int32_t> start(rows + 1);
@@ -64,15 +67,30 @@ inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites
         int64_t wanted = key[s] + dt * stride - reach;
         while (key[at] < wanted) ++at;
         int32_t next = at;
-        int32_t* to = table + static_cast<int64_t>(s) * taps + (dt + reach) * size;
         for (int i = 0; i < size; ++i) {
           int32_t hit = key[next] == wanted + i;
-          to[i] = (next & -hit) | (hit - 1);  // -1 without a hit; a branch would be mispredicted half of the time
+          visit(s, (dt + reach) * size + i, next, hit);
           next += hit;
         }
       }
     }
   }
+}
+
+// The neighbours of all sites [sites, size * size], -1 where there is none.
+inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
+                       int size, int32_t* table, int threads) {
+  int64_t taps = size * size;
+  each_neighbour(plane, pixel, sites, planes, height, width, size, threads,
+                 [=](int64_t s, int tap, int32_t other, int32_t hit) { table[s * taps + tap] = (other & -hit) | (hit - 1); });
+}
+
+// The sums of the charge [sites] of each site and its neighbours under a size x size kernel.
+inline void neighbour_sums(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
+                           int size, const float* charge, float* sums, int threads) {
+  std::fill_n(sums, sites, 0.0f);
+  each_neighbour(plane, pixel, sites, planes, height, width, size, threads,
+                 [=](int64_t s, int, int32_t other, int32_t hit) { sums[s] += hit * charge[other & -hit]; });
 }
 
 // Halve the resolution; returns the number of sites below. All outputs have room for `sites` entries (children: 4x).
