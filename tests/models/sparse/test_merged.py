@@ -12,12 +12,12 @@ LAYOUT = Layout(nplanes=3, volumetric=False, shared=True, merged=True)
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("size", "shape"), [(3, (4, 7)), (5, (3, 2)), (7, (1, 1))])
+@pytest.mark.parametrize(("size", "shape"), [(3, (4, 7)), (5, (3, 2)), (7, (1, 1)), (3, (21, 16)), (3, (40, 30))])
 def test_equals_conv2d(size, shape, bias, layout):
     torch.manual_seed(0)
     convolution = MergedVocabulary(LAYOUT).convolution(4, 5, size, bias).double()
     assert isinstance(convolution, UnfoldedConvolution)
-    images = torch.randn(2, 4, *shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    images = torch.randn(4, 4, *shape, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
     parameters = [images, *convolution.parameters()]
     expected = F.conv2d(images, convolution.weight, convolution.bias, padding=size // 2)
     result = convolution(images)

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from cosmictagger.models.dense.parts import Convolution, PlaneMixing
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
 
+PIXELS = 1024  # of a product: more fill the processor no better, and need memory, a number for each channel and tap
+
 
 class MergedVocabulary(DenseVocabulary):
     """A `DenseVocabulary` whose square convolutions unfold images on CPUs."""
@@ -82,20 +84,29 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             by_images = _convolve(slope, weight.flip(2, 3).transpose(0, 1))
         if ctx.needs_input_grad[1]:
-            rows = slope.flatten(2).transpose(0, 1).flatten(1)
-            by_weight = (rows @ _unfold(images, weight.shape[-1]).t()).view(weight.shape)
+            by_weight = weight.new_zeros(len(weight), weight[0].numel())
+            for group, rows in zip(_groups(images), _groups(slope), strict=True):
+                flat = rows.flatten(2).transpose(0, 1).flatten(1)
+                by_weight.addmm_(flat, _unfold(group, weight.shape[-1]).t())
+            by_weight = by_weight.view(weight.shape)
         return by_images, by_weight
 
 
 def _convolve(images: Tensor, weight: Tensor) -> Tensor:
-    convolved = weight.reshape(len(weight), -1) @ _unfold(images, weight.shape[-1])
-    return convolved.view(len(weight), len(images), *images.shape[2:]).transpose(0, 1).contiguous()
+    flat = weight.reshape(len(weight), -1)
+    convolved = [flat @ _unfold(group, weight.shape[-1]) for group in _groups(images)]
+    return torch.cat([rows.view(len(weight), -1, *images.shape[2:]).transpose(0, 1) for rows in convolved])
+
+
+def _groups(images: Tensor) -> tuple[Tensor, ...]:
+    """Cut a batch into the images of one product."""
+    return images.split(max(1, PIXELS // images[0, 0].numel()))
 
 
 def _unfold(images: Tensor, size: int) -> Tensor:
     """[N, I, H, W] → the pixels under each tap [I × k × k, N × H × W], as F.unfold does in three times the time.
 
-    All images side by side: products with so few pixels as one image has would not fill the processor.
+    The images lie side by side: products with so few pixels as one of them may have would not fill the processor.
     """
     reach = size // 2
     padded = F.pad(images, (reach, reach, reach, reach)).transpose(0, 1).contiguous()
