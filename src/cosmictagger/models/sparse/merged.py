@@ -100,7 +100,8 @@ def _convolve(images: Tensor, weight: Tensor) -> Tensor:
 
 def _groups(images: Tensor) -> tuple[Tensor, ...]:
     """Cut a batch into the images of one product."""
-    return images.split(max(1, PIXELS // images[0, 0].numel()))
+    groups: tuple[Tensor, ...] = torch.split(images, max(1, PIXELS // images[0, 0].numel()))
+    return groups
 
 
 def _unfold(images: Tensor, size: int) -> Tensor:
