@@ -18,18 +18,9 @@ EXEC = Path(__file__).resolve().parents[1] / "bin" / "exec.py"
 def test_idle_threads_of_openmp_sleep_soon_unless_the_user_says_otherwise(given, expected, tmp_path):
     """OpenMP itself says what it has read, when it is loaded with PyTorch."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    words = [
-        "train",
-        "--synthetic",
-        "--synthetic-events",
-        "1",
-        "-i",
-        "1",
-        "-ld",
-        str(tmp_path / "log"),
-    ]  # too few steps
+    too_few_steps = "train --synthetic --synthetic-events 1 -i 1 -ld".split()
     done = subprocess.run(
-        [sys.executable, str(EXEC), *words],
+        [sys.executable, str(EXEC), *too_few_steps, str(tmp_path / "log")],
         env=inherited | {"OMP_DISPLAY_ENV": "verbose"} | given,
         capture_output=True,
         text=True,

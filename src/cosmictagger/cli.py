@@ -12,7 +12,7 @@ from cosmictagger.errors import UserError
 from cosmictagger.reporting.console import Console
 
 # How often an idle thread of GCC's OpenMP looks for work before it sleeps, about 0.1 ms. By itself it looks 300,000 times
-# with a core of its own, and then keeps the core from whoever works on it: beside two busy processes on two cores,
+# with a core of its own, and then keeps the core from whoever works on it: beside two jobs of a compiler on two cores,
 # sparse inference runs at 1.1 to 1.9 images/s so, and at 3.0 to 4.7 with this.
 SPINS = "20000"
 

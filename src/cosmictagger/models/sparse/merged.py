@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cosmictagger.models.dense.parts import Convolution, PlaneMixing
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
 
-PIXELS = 1024  # of a product: more fill the processor no better, and need memory, a number for each channel and tap
+PIXELS = 1024  # of a product, roughly: unfolded, each takes a number for every channel and tap
 
 
 class MergedVocabulary(DenseVocabulary):

@@ -90,7 +90,7 @@ inline void neighbour_sums(const int32_t* plane, const int32_t* pixel, int64_t s
                            int size, const float* charge, float* sums, int threads) {
   std::fill_n(sums, sites, 0.0f);
   each_neighbour(plane, pixel, sites, planes, height, width, size, threads,
-                 [=](int64_t s, int, int32_t other, int32_t hit) { sums[s] += hit * charge[other & -hit]; });
+                 [=](int64_t s, int, int32_t other, int32_t hit) { sums[s] += hit ? charge[other] : 0.0f; });
 }
 
 // Halve the resolution; returns the number of sites below. All outputs have room for `sites` entries (children: 4x).
