@@ -1,4 +1,5 @@
 import copy
+import subprocess
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.errors import UserError
+from cosmictagger.training import eager
 from cosmictagger.training.muon import orthogonalized
 from cosmictagger.training.optimizers import build_optimizer, parameter_groups
 
@@ -187,3 +189,26 @@ def test_missing_package_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     with pytest.raises(UserError, match=r"--optimizer: lamb needs .* 'pip install pytorch-optimizer'"):
         build_optimizer(Quadratic(), TrainingConfig(optimizer="lamb"))
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop"])
+def test_steps_without_the_compiler_are_those_of_pytorch(name):
+    ours, theirs = Quadratic(), Quadratic()
+    options = {"lr": 0.05, "weight_decay": 0.1}
+    run(ours, getattr(eager, name)(ours.parameters(), **options), 5)
+    run(theirs, getattr(torch.optim, name)(theirs.parameters(), **options), 5)
+    for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "rmsprop"])
+def test_a_training_does_not_load_pytorchs_compiler(name, tmp_path):
+    # It takes 70 MB and two seconds of every rank.
+    code = (
+        "import sys; from cosmictagger.cli import main; "
+        "print(main(sys.argv[1:]), [name for name in sys.modules if name.startswith('torch._dynamo')])"
+    )
+    options = "train --sparse --synthetic --synthetic-events 2 --downsample 3 -i 2 -mb 1 --warmup-steps 0 --verbosity 0"
+    command = [sys.executable, "-c", code, *options.split(), "--optimizer", name, "--log-directory", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr

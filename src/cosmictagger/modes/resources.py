@@ -59,7 +59,8 @@ def acquire(config: RunConfig, placement: Placement) -> Resources:
     torch.set_num_threads(threads)
     if config.inter_op_parallelism_threads and torch.get_num_interop_threads() != config.inter_op_parallelism_threads:
         torch.set_num_interop_threads(config.inter_op_parallelism_threads)
-    torch.use_deterministic_algorithms(config.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.deterministic:  # the call alone loads PyTorch's compiler
+        torch.use_deterministic_algorithms(config.deterministic)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)
     random.seed(config.seed)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosmictagger.training.eager import AdamW
+
 MOMENTUM = 0.95
 STEP_SIZE = 0.2  # root mean square of adamw's steps, in learning rates: what those of matrices are scaled to
 # Of a polynomial a x + b x³ + c x⁵ that, five times over, takes singular values from 0.002 to 1 to about 1 (K. Jordan).
@@ -18,7 +20,7 @@ LINEAR, CUBIC, QUINTIC = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
 
 
-class Muon(torch.optim.AdamW):
+class Muon(AdamW):
     """Steps along the orthogonalized momentum for groups with `orthogonal`, and adamw's steps for the others.
 
     A kernel is a matrix of its first axis by all others. Its gradient is mostly strong along few directions;

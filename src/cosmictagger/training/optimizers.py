@@ -4,13 +4,13 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models.uresnet import CLASSES
+from cosmictagger.training.eager import Adam, AdamW, RMSprop
 from cosmictagger.training.muon import Muon
 
 ParameterGroups = list[dict[str, Any]]
@@ -40,15 +40,15 @@ def parameter_groups(module: nn.Module, decay: float) -> ParameterGroups:
 
 
 def _adam(groups: ParameterGroups, learning_rate: float) -> Optimizer:
-    return torch.optim.Adam(groups, lr=learning_rate, fused=True)
+    return Adam(groups, lr=learning_rate, fused=True)
 
 
 def _adamw(groups: ParameterGroups, learning_rate: float) -> Optimizer:
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    return AdamW(groups, lr=learning_rate, fused=True)
 
 
 def _rmsprop(groups: ParameterGroups, learning_rate: float) -> Optimizer:
-    return torch.optim.RMSprop(groups, lr=learning_rate)
+    return RMSprop(groups, lr=learning_rate)
 
 
 def _muon(groups: ParameterGroups, learning_rate: float) -> Optimizer:
