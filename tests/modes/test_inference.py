@@ -198,7 +198,9 @@ def test_views_change_probabilities_and_what_is_written_agrees_with_them(infer, 
 
 def test_views_of_a_dense_network_are_refused(run, trained, capsys):
     assert run("inference", "--weights-location", trained, "--views", 2, network=False) == 2
-    assert "--views: averages over the active pixels of a sparse network; add --sparse." in capsys.readouterr().err
+    assert run("train", "-i", 4, "--views", 2) == 2
+    refused = "--views: averages over the active pixels of a sparse network; add --sparse."
+    assert capsys.readouterr().err.count(refused) == 2
 
 
 def test_the_output_names_its_products(infer):

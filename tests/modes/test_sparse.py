@@ -93,6 +93,17 @@ def test_pixels_that_zero_suppression_leaves_out_are_tagged_background_and_count
     assert tagged[4]["loss"] != tagged[1]["loss"]
 
 
+def test_validations_look_as_often_as_inference(run, tmp_path, events_file):
+    assert run("train", *SPARSE, "-i", 12, "--aux-file", events_file, "--views", 4) == EXIT_OK
+    validated = metrics_lines(tmp_path / "log", "validation")[-1]
+    losses = {}
+    for views in (1, 4):
+        assert run("inference", "-mb", 2, "--displays", 0, "--views", views, network=False) == EXIT_OK
+        losses[views] = results(tmp_path / "log")["metrics"]["validation"]["loss"]
+    assert validated["loss"] == pytest.approx(losses[4], rel=1e-5)
+    assert validated["loss"] != pytest.approx(losses[1], rel=1e-3)
+
+
 def neighbourhood(pixels):
     image = np.zeros((18, 34), np.float32)  # 16 × 32 pixels with a margin
     tick, wire = np.divmod(pixels.index, 32)

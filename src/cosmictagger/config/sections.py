@@ -300,8 +300,8 @@ class InferenceConfig:
     output_producer: str = option("cosmictagger", "producer name of the predictions in that file")
     views: int = option(
         1,
-        "look at each image so many times, moved by some pixels, and average: better, at so many times the cost (sparse "
-        "networks)",
+        "in inference and validations, look at each image so many times, moved by some pixels, and average: better, at so "
+        "many times the cost (sparse networks)",
         minimum=1,
         maximum=64,
     )

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable
 from typing import Literal
 
+from torch import nn
+
 from cosmictagger.config.sections import Config, DataConfig, NetworkConfig
 from cosmictagger.data.augment import Augmentation
 from cosmictagger.data.events import EventReader
@@ -13,16 +15,19 @@ from cosmictagger.data.open import Dataset, ImageLayout, open_dataset, open_sour
 from cosmictagger.data.sampler import Sampler, SerialSampler
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import Distribution
+from cosmictagger.errors import UserError
 from cosmictagger.models.crossings import SBND_OFFSET, offset_of_pixels
 from cosmictagger.models.sparse.engine import Engine
 from cosmictagger.models.sparse.engines import choose_engine
 from cosmictagger.models.sparse.sites import kernel_sizes, tick_levels
 from cosmictagger.modes.resources import Resources
+from cosmictagger.reporting.clocks import Clocks
 from cosmictagger.reporting.results import Model
 from cosmictagger.simulate.files import make_simulation
 from cosmictagger.simulate.reader import SimulatedReader
 from cosmictagger.training.batches import DenseUnpacker, SparseUnpacker, Unpack
 from cosmictagger.training.precision import Precision
+from cosmictagger.training.views import ViewAverage, further_views
 
 
 def open_input(config: Config) -> Dataset:
@@ -130,6 +135,24 @@ def make_unpacker(
         # Where tables are made in a thread beside the computing, one core is theirs.
         threads=1 if resources.spare_core else resources.threads,
     )
+
+
+def make_views(
+    config: Config, layout: ImageLayout, network: nn.Module, unpack: Unpack, precision: Precision, clocks: Clocks
+) -> ViewAverage | None:
+    """Make what looks at a batch again in all further --views; None where there are none."""
+    views = further_views(config.inference.views, config.inference.mirror_views)
+    if not views:
+        return None
+    return ViewAverage(
+        network=network, unpack=unpack, precision=precision, clocks=clocks, shape=layout.shape, views=views
+    )
+
+
+def refuse_dense_views(config: Config) -> None:
+    """Raise UserError where --views cannot be averaged."""
+    if config.inference.views > 1 and not config.network.sparse:
+        raise UserError("--views: averages over the active pixels of a sparse network; add --sparse.")
 
 
 def describe_model(config: NetworkConfig, parameters: int, engine: Engine | None) -> Model:

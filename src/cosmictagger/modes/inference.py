@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,19 @@ from cosmictagger.data.events import Event, PlanePixels, Product
 from cosmictagger.data.open import Dataset, open_dataset, without_missing_labels
 from cosmictagger.distributed.communicator import Feed
 from cosmictagger.distributed.connect import connect
-from cosmictagger.errors import UserError
 from cosmictagger.metrics.interactions import Interaction, InteractionGroup, columns, group_rows
 from cosmictagger.metrics.sums import MetricSums
 from cosmictagger.metrics.values import image_rows
 from cosmictagger.models.build import build_network, parameter_count
 from cosmictagger.modes.answers import answer_dtype, fill
-from cosmictagger.modes.build import describe_model, make_engine, make_serial_feed, make_unpacker
+from cosmictagger.modes.build import (
+    describe_model,
+    make_engine,
+    make_serial_feed,
+    make_unpacker,
+    make_views,
+    refuse_dense_views,
+)
 from cosmictagger.modes.figures import gather_figures
 from cosmictagger.modes.predictions import PredictionWriter
 from cosmictagger.modes.session import Session, checkpoint_directory
@@ -33,7 +38,6 @@ from cosmictagger.training.evaluation import Evaluated, Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import best_unpacking
-from cosmictagger.training.views import ViewAverage, further_views
 
 
 def run(config: Config) -> int:
@@ -43,8 +47,7 @@ def run(config: Config) -> int:
         assert found is not None, "find raises where there is none"
         path, checkpoint = found
         config = _settle(config, checkpoint, path)
-        if config.inference.views > 1 and not config.network.sparse:
-            raise UserError("--views: averages over the active pixels of a sparse network; add --sparse.")
+        refuse_dense_views(config)
         with Session("inference", config, distribution) as session:
             session.console.info(f"Network: '{path}', after {checkpoint.step} steps")
             if path == checkpoints.pretrained():
@@ -118,8 +121,9 @@ class Inference:
             unpacking=best_unpacking(self.session.resources.spare_core),
             precision=self.precision,
             clocks=clocks,
+            look_again=make_views(self.config, self.dataset.layout, self.network, self.unpack, self.precision, clocks),
         )
-        for step, evaluated in enumerate(map(self._average(clocks), evaluator.apply(feed)), start=1):
+        for step, evaluated in enumerate(evaluator.apply(feed), start=1):
             with clocks.measure("logging"):
                 own = self._answer(evaluated)
             with clocks.measure("communication"):
@@ -134,20 +138,6 @@ class Inference:
                 console.step_line(step, values, images / clocks.last_step["step"])
             self.session.stop_here()
         console.end_steps()
-
-    def _average(self, clocks: Clocks) -> Callable[[Evaluated], Evaluated]:
-        """Make what looks at a batch again in all further views, if there are any."""
-        views = further_views(self.config.inference.views, self.config.inference.mirror_views)
-        if not views:
-            return lambda evaluated: evaluated
-        return ViewAverage(
-            network=self.network,
-            unpack=self.unpack,
-            precision=self.precision,
-            clocks=clocks,
-            shape=self.dataset.layout.shape,
-            views=views,
-        )
 
     def _answer(self, evaluated: Evaluated) -> Records:
         """Put the answers of this rank's images into records, which are used again for the next batch."""

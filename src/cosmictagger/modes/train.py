@@ -29,7 +29,9 @@ from cosmictagger.modes.build import (
     make_feed,
     make_serial_feed,
     make_unpacker,
+    make_views,
     open_input,
+    refuse_dense_views,
     with_crossings,
 )
 from cosmictagger.modes.figures import gather_figures
@@ -65,6 +67,7 @@ def run(config: Config) -> int:
     if config.run.target_metric is not None and not config.data.aux_file:
         raise UserError("--target-metric: is measured in validations; name their files with --aux-file.")
     refuse_batch_options(config)
+    refuse_dense_views(config)
     with connect(config) as distribution:
         # Rank 0 looks at the directories: others may not see them.
         if distribution.communicator.any(distribution.is_root and _is_done(config)):
@@ -98,12 +101,14 @@ class Training:
             synchronize(self.network, summing(session.distribution.communicator))
         self.optimizer = build_optimizer(self.network, config.training)
         self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
+        unpack = make_unpacker(config, layout, session.resources, self.precision, self.engine)
         self.evaluator = Evaluator(
             network=self.network,
-            unpack=make_unpacker(config, layout, session.resources, self.precision, self.engine),
+            unpack=unpack,
             unpacking=best_unpacking(session.resources.spare_core),
             precision=self.precision,
             clocks=self.clocks,
+            look_again=make_views(config, layout, self.network, unpack, self.precision, self.clocks),
         )
         self.step = TrainStep(
             self.network,

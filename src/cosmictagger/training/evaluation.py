@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -30,13 +30,17 @@ class Evaluated(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """A network, and all that lies between a feed and its answers; its methods close the feed that they are given."""
+    """A network, and all that lies between a feed and its answers; its methods close the feed that they are given.
+
+    `look_again`, if there is one, makes the answers to a batch better ones (`training.views`).
+    """
 
     network: nn.Module
     unpack: Unpack
     unpacking: Unpacking
     precision: Precision
     clocks: Clocks
+    look_again: Callable[[Evaluated], Evaluated] | None = None
 
     def batches(self, feed: Feed) -> Batches:
         """Unpack all batches of `feed`; close it to end the thread that may do so."""
@@ -51,7 +55,8 @@ class Evaluator:
                 for records, batch in batches:
                     with torch.inference_mode(), self.precision.autocast(), self.clocks.measure("forward"):
                         logits = self.network(batch.inputs)
-                    yield Evaluated(records, batch, logits)
+                    evaluated = Evaluated(records, batch, logits)
+                    yield self.look_again(evaluated) if self.look_again else evaluated
         finally:
             feed.close()
             self.network.train(was_training)
