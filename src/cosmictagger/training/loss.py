@@ -77,11 +77,11 @@ def sparse_loss(
     loss = _cross_entropy(logits.t()[None], label[None], site_weights[None], scheme)
     if scheme != "iou":
         return loss
-    probability = torch.softmax(logits.float(), dim=1)
-    claimed = probability.new_zeros(images * planes, CLASSES).index_add(0, image_plane, probability)
-    of_label = probability.gather(1, label.to(torch.int64)[:, None])[:, 0]
+    probability = torch.softmax(logits.t().contiguous().float(), dim=0)
+    claimed = probability.new_zeros(CLASSES, images * planes).index_add(1, image_plane, probability).t()
+    of_label = probability.gather(0, label.to(torch.int64)[None])[0]
     right = probability.new_zeros(images * planes * CLASSES).index_add(0, cells, of_label)
-    return loss + _soft_iou_loss(right.view(counts.shape), claimed.view(counts.shape), counts, all_images)
+    return loss + _soft_iou_loss(right.view(counts.shape), claimed.reshape(counts.shape), counts, all_images)
 
 
 def _class_weights(counts: Tensor, scheme: Scheme) -> Tensor:
