@@ -280,3 +280,12 @@ def test_calibrated_statistics_are_those_of_the_last_steps(run, events_file, tmp
         == 0
     )
     assert difference({n: whole[n] for n in running}, {n: without[n] for n in running}) > 1e-3
+
+
+@pytest.mark.parametrize(("precision", "times", "said"), [("mixed", 2.04, 1), ("mixed", 0.6, 0), ("float32", None, 0)])
+def test_bfloat16_that_is_slower_is_spoken_about(run, capsys, monkeypatch, precision, times, said):
+    if times is not None:
+        monkeypatch.setattr("cosmictagger.modes.build.bfloat16_time", lambda _: times)
+    assert run("train", "-i", 3, "--precision", precision, "--verbosity", 1) == 0
+    advice = "Products in bfloat16 take 2.0 times as long as in float32 on this processor: --precision float32 may be faster."
+    assert capsys.readouterr().out.count(advice) == said

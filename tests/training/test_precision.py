@@ -5,7 +5,7 @@ from torch import nn
 from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.training.loss import dense_loss
 from cosmictagger.training.optimizers import build_optimizer
-from cosmictagger.training.precision import GROWTH_INTERVAL, LossScaler, resolve_precision
+from cosmictagger.training.precision import GROWTH_INTERVAL, LossScaler, bfloat16_time, resolve_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
@@ -127,3 +127,17 @@ def test_a_static_scale_is_not_taken_over_from_a_checkpoint():
     scaler = LossScaler(4.0)
     scaler.load_state_dict(LossScaler(16.0, dynamic=True).state_dict())
     assert scaler.scale == 4.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "measured"),
+    [
+        ({"precision": "mixed"}, CPU, True),
+        ({"precision": "bfloat16"}, CPU, True),
+        ({}, CPU, False),
+        ({"precision": "mixed"}, GPU, False),
+    ],
+)
+def test_products_are_timed_where_a_cpu_computes_in_bfloat16(settings, device, measured):
+    times = bfloat16_time(resolve_precision(TrainingConfig(**settings), device, gpu_bfloat16=True))
+    assert (times > 0) if measured else (times is None)

@@ -26,8 +26,10 @@ from cosmictagger.reporting.results import Model
 from cosmictagger.simulate.files import make_simulation
 from cosmictagger.simulate.reader import SimulatedReader
 from cosmictagger.training.batches import DenseUnpacker, SparseUnpacker, Unpack
-from cosmictagger.training.precision import Precision
+from cosmictagger.training.precision import Precision, bfloat16_time, resolve_precision
 from cosmictagger.training.views import ViewAverage, further_views
+
+SLOWER = 1.2  # times as long, from which on bfloat16 is spoken about
 
 
 def open_input(config: Config) -> Dataset:
@@ -100,6 +102,18 @@ def make_serial_feed(
     length = min(images, len(dataset.reader)) if images else len(dataset.reader)
     sampler = SerialSampler(length, images_per_step)
     return make_feed(distribution, config, dataset, sampler, range(len(sampler)))
+
+
+def make_precision(config: Config, resources: Resources, say: Callable[[str], None]) -> Precision:
+    """Settle the number formats, and say where bfloat16 was asked for and float32 is faster."""
+    precision = resolve_precision(config.training, resources.device)
+    times = bfloat16_time(precision)
+    if times is not None and times > SLOWER:
+        say(
+            f"Products in bfloat16 take {times:.1f} times as long as in float32 on this processor: "
+            "--precision float32 may be faster."
+        )
+    return precision
 
 
 def make_engine(config: Config, resources: Resources, say: Callable[[str], None]) -> Engine | None:

@@ -21,6 +21,7 @@ from cosmictagger.modes.answers import answer_dtype, fill
 from cosmictagger.modes.build import (
     describe_model,
     make_engine,
+    make_precision,
     make_serial_feed,
     make_unpacker,
     make_views,
@@ -36,7 +37,6 @@ from cosmictagger.training import checkpoints
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
 from cosmictagger.training.evaluation import Evaluated, Evaluator
 from cosmictagger.training.loss import balance_scheme
-from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import best_unpacking
 
 
@@ -65,7 +65,7 @@ class Inference:
         self.dataset: Dataset = session.distribution.data.open(lambda: _open(config.data))
         self.labelled = self.dataset.labelled
         layout = self.dataset.layout
-        self.precision = resolve_precision(config.training, session.resources.device)
+        self.precision = make_precision(config, session.resources, session.console.info)
         engine = make_engine(config, session.resources, session.console.info)
         network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, engine)
         checkpoints.load_parameters(network, checkpoint, path)

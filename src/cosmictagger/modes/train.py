@@ -27,6 +27,7 @@ from cosmictagger.modes.build import (
     make_augmentation,
     make_engine,
     make_feed,
+    make_precision,
     make_serial_feed,
     make_unpacker,
     make_views,
@@ -49,7 +50,6 @@ from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_
 from cosmictagger.training.evaluation import Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.optimizers import build_optimizer
-from cosmictagger.training.precision import resolve_precision
 from cosmictagger.training.prefetch import best_unpacking
 from cosmictagger.training.schedules import learning_rate, learning_rate_factor, set_learning_rate
 from cosmictagger.training.step import StepOutcome, TrainStep
@@ -92,7 +92,7 @@ class Training:
         layout = self.dataset.layout
         self.config = config = with_crossings(config, layout.downsample)
         self.augmentation = make_augmentation(config, layout)
-        self.precision = resolve_precision(config.training, session.resources.device)
+        self.precision = make_precision(config, session.resources, session.console.info)
         self.engine = make_engine(config, session.resources, session.console.info)
         network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, self.engine)
         self.network = self.precision.prepare(network).to(session.resources.device)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from cosmictagger.config.sections import TrainingConfig
 
 # Dynamic loss scaling as PyTorch's GradScaler does it.
 FIRST_SCALE, GROWTH, BACKOFF, GROWTH_INTERVAL = 2.0**16, 2.0, 0.5, 2000
+# Products that are timed: of two matrices of this size, so often.
+PROBE_SIZE, PROBE_REPEATS = 384, 5
 
 
 class LossScaler:
@@ -126,6 +129,27 @@ def resolve_precision(config: TrainingConfig, device: torch.device, *, gpu_bfloa
         input_dtype=_half_input(config, autocast_dtype or model_dtype) if config.input_half_precision else model_dtype,
         loss_scale=scale,
     )
+
+
+def bfloat16_time(precision: Precision) -> float | None:
+    """Measure how long products in bfloat16 take on this CPU, as a multiple of those in float32.
+
+    None on GPUs and where nothing is computed in bfloat16. It takes some milliseconds. Not every CPU that has
+    instructions for bfloat16 gains by them: some without matrix units take twice as long as in float32.
+    """
+    if precision.device_type != "cpu" or torch.bfloat16 not in (precision.model_dtype, precision.autocast_dtype):
+        return None
+    times = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        matrix = torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype)
+        times[dtype] = min(_seconds(matrix) for _ in range(PROBE_REPEATS))
+    return times[torch.bfloat16] / times[torch.float32]
+
+
+def _seconds(matrix: Tensor) -> float:
+    start = time.perf_counter()
+    torch.mm(matrix, matrix)
+    return time.perf_counter() - start
 
 
 def _autocast_dtype(device: torch.device, gpu_bfloat16: bool | None) -> torch.dtype:
