@@ -9,6 +9,7 @@ from cosmictagger.data.loader import Loader
 from cosmictagger.data.open import Dataset, ImageLayout
 from cosmictagger.data.sampler import SerialSampler, ShuffledSampler
 from cosmictagger.distributed.datasets import ReadElsewhere
+from cosmictagger.distributed.shares import ShareSampler
 from cosmictagger.errors import UserError
 
 from .ranks import on_ranks
@@ -28,6 +29,9 @@ class Numbered:
 
     def __len__(self) -> int:
         return self.length
+
+    def sizes(self) -> np.ndarray:
+        return np.array([sum(len(pixels(entry, plane).index) for plane in range(PLANES)) for entry in range(len(self))])
 
     def read(self, entry: int) -> Event:
         self.read_here.append(entry)
@@ -65,22 +69,19 @@ def all_groups(job) -> list[int]:
 
 
 @on_ranks
-def test_every_entry_arrives_once_in_order(job):
+def test_every_entry_arrives_once_where_it_belongs(job):
     ranks, rank = job.communicator.size, job.communicator.rank
     for groups in all_groups(job):
         for images in (1, 4, 6):
             sampler = SerialSampler(7, images)
             data, _, own = feed(job, groups, sampler, range(len(sampler)), 7)
-            share = -(-images // ranks)
+            shares = ShareSampler(sampler, ranks, range(rank, rank + 1), Numbered(7).sizes())
             for step, records in own:
-                for number, record in enumerate(records):
-                    position = rank * share + number
-                    entry = step * images + position
-                    expected = entry if position < images and entry < 7 else PADDING
-                    assert record["entry"] == expected, (groups, images, step)
+                for record, entry in zip(records, shares.entries(step).tolist(), strict=True):
+                    assert record["entry"] == entry, (groups, images, step)
                     counts = [1 + (entry + plane) % VOXELS for plane in range(PLANES)]
-                    assert record["count"].tolist() == (counts if expected != PADDING else [0, 0])
-                    if expected != PADDING:
+                    assert record["count"].tolist() == (counts if entry != PADDING else [0, 0])
+                    if entry != PADDING:
                         values = record["value"][1][: counts[1]]
                         assert values.tolist() == [entry + 0.5] * counts[1]
             own.close()

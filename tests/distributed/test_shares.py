@@ -5,7 +5,7 @@ import pytest
 
 from cosmictagger.data.batch import PADDING
 from cosmictagger.data.sampler import SerialSampler, ShuffledSampler
-from cosmictagger.distributed.shares import ShareSampler, equal_share, group_of
+from cosmictagger.distributed.shares import ShareSampler, balanced, equal_share, group_of
 from cosmictagger.errors import UserError
 
 
@@ -68,3 +68,46 @@ def test_images_that_cannot_be_shared_equally(images, advice):
         UserError, match=f"--minibatch-size: {images} images cannot be shared equally by 2 ranks; {advice}"
     ):
         equal_share(images, 2)
+
+
+@pytest.mark.parametrize(("ranks", "number"), [(2, 1), (3, 2), (4, 4), (5, 3)])
+@pytest.mark.parametrize("images", [4, 12, 17])
+def test_sizes_change_who_gets_an_entry_and_nothing_else(ranks, number, images):
+    events = 40
+    sampler, sizes = SerialSampler(events, images), np.random.default_rng(3).integers(1, 1000, events)
+    for step in range(len(sampler)):
+        shares = [ShareSampler(sampler, ranks, members, sizes).entries(step) for members in groups(ranks, number)]
+        together = np.concatenate(shares)
+        expected = sampler.entries(step).tolist()
+        assert sorted(together.tolist()) == sorted(expected + [PADDING] * (len(together) - len(expected)))
+
+
+def test_shares_have_about_equally_many_pixels():
+    """Of 16 ranks with 4 images each the fullest has 1.16 times the mean without sizes, and hardly more than it with them."""
+    ranks, images = 16, 64
+    sizes = np.random.default_rng(0).normal(1000, 200, 20 * images).astype(np.int64)
+    fullest = {}
+    for known in (None, sizes):
+        shares = ShareSampler(SerialSampler(len(sizes), images), ranks, range(ranks), known)
+        loads = np.array([sizes[shares.entries(step)].reshape(ranks, -1).sum(axis=1) for step in range(20)])
+        fullest[known is not None] = float((loads.max(axis=1) / loads.mean(axis=1)).mean())
+    assert fullest[False] > 1.1
+    assert fullest[True] < 1.03
+
+
+def test_one_image_a_rank_stays_in_order():
+    shares = ShareSampler(SerialSampler(4, 4), 4, range(4), np.array([1, 5, 2, 9]))
+    assert shares.entries(0).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([9, 1, 8, 2], [0, 1, 2, 3]),  # 9 + 1 and 8 + 2
+        ([1, 2, 8, 9], [3, 0, 2, 1]),
+        ([5, 5, 5, 5], [0, 2, 1, 3]),
+        ([100, 1, 1, 0], [0, 3, 1, 2]),
+    ],
+)
+def test_the_largest_are_shared_first(sizes, expected):
+    assert balanced(np.arange(4), np.array(sizes), 2).tolist() == expected

@@ -72,6 +72,9 @@ class EventReader(Protocol):
     def products(self) -> Sequence[Product]:
         """List what the files hold."""
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Count the pixels of each event, all planes together, before downsampling."""
+
     def read(self, entry: int) -> Event:
         """Read one event; raise UserError naming file, entry and plane where its content is not valid."""
 

@@ -107,6 +107,10 @@ class Hdf5Reader:
         """List the products that every file has."""
         return tuple(sorted(set.intersection(*(set(source.file.products) for source in self._sources))))
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Count the pixels of each event, all planes together, before downsampling."""
+        return np.concatenate([source.images.count.sum(axis=1) for source in self._sources])
+
     def source(self, entry: int) -> tuple[Path, int]:
         """Give the file of an entry, and the entry's number in it."""
         source, local = self._locate(entry)

@@ -98,6 +98,10 @@ class LarcvReader:
         """List the products that every file has."""
         return self._catalogue.products()
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Count the pixels of each event, all planes together, before downsampling."""
+        return self._catalogue.sizes()
+
     def describe(self, entry: int) -> str:
         """Name an entry in a message."""
         return self._catalogue.describe(entry)

@@ -26,6 +26,10 @@ class ReadElsewhere:
     def __len__(self) -> int:
         return self.length
 
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Refuse: the files are not open here."""
+        raise self._error()
+
     def products(self) -> Sequence[Product]:
         """Refuse: the files are not open here."""
         raise self._error()

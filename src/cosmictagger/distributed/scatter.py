@@ -97,8 +97,9 @@ class ScatteredData:
 
     def feed(self, dataset: Dataset, sampler: Sampler, steps: range, make_loader: Callable[[Sampler], Loader]) -> Feed:
         """Deliver this rank's share of the entries of each step."""
-        shares = ShareSampler(sampler, self._all.size, self._members)
-        loader = make_loader(shares) if self._group.rank == 0 else None
+        is_root = self._group.rank == 0
+        shares = ShareSampler(sampler, self._all.size, self._members, dataset.reader.sizes() if is_root else None)
+        loader = make_loader(shares) if is_root else None
         if loader is not None and len(self._members) == 1:
             return SerialFeed(loader)
         dtype = image_dtype(dataset.layout.planes, dataset.layout.max_voxels)

@@ -131,7 +131,7 @@ class Inference:
             images, values = 0, {}
             with clocks.measure("logging"):
                 if output is not None and answers is not None:
-                    answers = answers[answers["record"]["entry"] != PADDING]
+                    answers = _in_order(answers)
                     images, values = len(answers), self._write(answers, output)
             clocks.end_step(images)
             if step % run.logging_iteration == 0 or step == steps:
@@ -181,6 +181,14 @@ class Inference:
             group = MetricGroup.from_means(self.sums.means(), loss=self.loss / self.sums.images)
             self.session.findings.metrics = Metrics(validation=group, interactions=self.interactions or None)
         self.session.say_findings(counts)
+
+
+def _in_order(answers: Records) -> Records:
+    """Take the answers of all ranks, which share images as suits them, in the order of the input, without padding."""
+    entries = answers["record"]["entry"]
+    order = np.argsort(entries)
+    chosen: Records = answers[order[entries[order] != PADDING]]
+    return chosen
 
 
 def _weights(config: Config) -> Path:

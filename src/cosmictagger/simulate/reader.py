@@ -4,6 +4,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cosmictagger.data.downsample import downsampled_shape, group
 from cosmictagger.data.events import Event, PlanePixels, Product
@@ -70,6 +71,10 @@ class SimulatedReader:
     def products(self) -> tuple[Product, ...]:
         """List what the events hold."""
         return PRODUCTS
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Count the pixels of each event, all planes together, as `read` gives them; those not read yet are simulated."""
+        return np.array([sum(len(plane.index) for plane in self.read(entry).planes) for entry in range(len(self))])
 
     def read(self, entry: int) -> Event:
         """Simulate one event, or take it from the cache."""
