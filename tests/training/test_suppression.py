@@ -61,6 +61,18 @@ def test_a_pixel_stays_where_its_surroundings_hold_enough(records, builder, thre
         assert pixels.index[0, 0][chosen[0, 0]].tolist() == [27, 36, 40]
 
 
+@pytest.mark.parametrize("builder", [NumpyBuilder(), best_builder()], ids=["numpy", "best"])
+@pytest.mark.parametrize("slot", range(SLOTS))
+def test_a_charge_that_is_no_number_takes_its_neighbours_along_and_no_others(records, builder, slot):
+    """Readers refuse such a charge; were there one, it would leave out what stands beside it."""
+    usual = above_threshold(pixels_of(records), SHAPE, 2.6, builder)
+    near = np.zeros((3, PLANES, SLOTS), bool)
+    tick, wire = np.divmod(records["index"][0, 0], SHAPE[1])
+    near[0, 0] = (abs(tick - tick[slot]) <= 1) & (abs(wire - wire[slot]) <= 1)
+    records["value"][0, 0, slot] = np.nan
+    assert (above_threshold(pixels_of(records), SHAPE, 2.6, builder) == (usual & ~near)).all()
+
+
 def test_what_stays_moves_up(records):
     pixels = pixels_of(records)
     kept = pixels.only(above_threshold(pixels, SHAPE, 4.0))
