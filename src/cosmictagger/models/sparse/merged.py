@@ -2,9 +2,10 @@
 
 Where the planes meet, images of some hundred pixels have hundreds of channels. oneDNN's convolutions reach a fifth
 of a CPU's speed there; a matrix product over unfolded images comes close to it, and in bfloat16 close to that of
-the matrix units.
+the matrix units. With many channels in float32 there are fewer numbers to multiply (`winograd`).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models.dense.parts import Convolution, PlaneMixing
 from cosmictagger.models.dense.vocabulary import DenseVocabulary
+from cosmictagger.models.sparse import winograd
 
 PIXELS = 1024  # of a product, roughly: unfolded, each takes a number for every channel and tap
 
@@ -74,28 +76,42 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(images, weight)
-        return _convolve(images, weight)
+        if winograd.suits(images, weight):
+            return winograd.convolve(_groups(images), weight)
+        return _convolve(_groups(images), weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None]:
         images, weight = ctx.saved_tensors
+        groups, slopes, size = _groups(images), _groups(slope), weight.shape[-1]
         by_images = by_weight = None
-        if ctx.needs_input_grad[0]:
-            by_images = _convolve(slope, weight.flip(2, 3).transpose(0, 1))
-        if ctx.needs_input_grad[1]:
-            by_weight = weight.new_zeros(len(weight), weight[0].numel())
-            for group, rows in zip(_groups(images), _groups(slope), strict=True):
-                flat = rows.flatten(2).transpose(0, 1).flatten(1)
-                by_weight.addmm_(flat, _unfold(group, weight.shape[-1]).t())
-            by_weight = by_weight.view(weight.shape)
+        if winograd.suits(images, weight):
+            if ctx.needs_input_grad[0]:
+                by_images = winograd.by_images(slopes, weight)
+            if ctx.needs_input_grad[1]:
+                by_weight = winograd.by_weight(groups, slopes, size)
+        else:
+            if ctx.needs_input_grad[0]:
+                by_images = _convolve(slopes, weight.flip(2, 3).transpose(0, 1))
+            if ctx.needs_input_grad[1]:
+                by_weight = _correlate(groups, slopes, size)
         return by_images, by_weight
 
 
-def _convolve(images: Tensor, weight: Tensor) -> Tensor:
+def _convolve(groups: Sequence[Tensor], weight: Tensor) -> Tensor:
     flat = weight.reshape(len(weight), -1)
-    convolved = [flat @ _unfold(group, weight.shape[-1]) for group in _groups(images)]
-    return torch.cat([rows.view(len(weight), -1, *images.shape[2:]).transpose(0, 1) for rows in convolved])
+    convolved = [flat @ _unfold(group, weight.shape[-1]) for group in groups]
+    shape = groups[0].shape[2:]
+    return torch.cat([rows.view(len(weight), -1, *shape).transpose(0, 1) for rows in convolved])
+
+
+def _correlate(groups: Sequence[Tensor], slopes: Sequence[Tensor], size: int) -> Tensor:
+    inputs, outputs = groups[0].shape[1], slopes[0].shape[1]
+    by_weight = groups[0].new_zeros(outputs, inputs * size * size)
+    for group, rows in zip(groups, slopes, strict=True):
+        by_weight.addmm_(rows.flatten(2).transpose(0, 1).flatten(1), _unfold(group, size).t())
+    return by_weight.view(outputs, inputs, size, size)
 
 
 def _groups(images: Tensor) -> tuple[Tensor, ...]:
