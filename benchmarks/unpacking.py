@@ -17,9 +17,9 @@ NETWORK = "--sparse --n-initial-filters 8 --res-blocks-deepest-layer 2 --res-blo
 # Whatever the program would choose here, it takes what is named.
 FORCED = """
 import sys
-from cosmictagger.modes import train
+from cosmictagger.modes import build
 from cosmictagger.training import prefetch
-train.best_unpacking = lambda spare_core: getattr(prefetch, sys.argv[1])
+build.best_unpacking = lambda spare_core: getattr(prefetch, sys.argv[1])
 from cosmictagger.cli import main
 sys.exit(main(sys.argv[2:]))
 """

@@ -76,14 +76,17 @@ def test_every_entry_arrives_once_where_it_belongs(job):
             sampler = SerialSampler(7, images)
             data, _, own = feed(job, groups, sampler, range(len(sampler)), 7)
             shares = ShareSampler(sampler, ranks, range(rank, rank + 1), Numbered(7).sizes())
+            seen = np.zeros(7)
             for step, records in own:
                 for record, entry in zip(records, shares.entries(step).tolist(), strict=True):
                     assert record["entry"] == entry, (groups, images, step)
                     counts = [1 + (entry + plane) % VOXELS for plane in range(PLANES)]
                     assert record["count"].tolist() == (counts if entry != PADDING else [0, 0])
                     if entry != PADDING:
+                        seen[entry] += 1
                         values = record["value"][1][: counts[1]]
                         assert values.tolist() == [entry + 0.5] * counts[1]
+            assert job.communicator.sum(seen).tolist() == [1] * 7
             own.close()
             data.finish()
 

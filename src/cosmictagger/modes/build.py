@@ -26,7 +26,9 @@ from cosmictagger.reporting.results import Model
 from cosmictagger.simulate.files import make_simulation
 from cosmictagger.simulate.reader import SimulatedReader
 from cosmictagger.training.batches import DenseUnpacker, SparseUnpacker, Unpack
+from cosmictagger.training.evaluation import Evaluator
 from cosmictagger.training.precision import Precision, bfloat16_time, resolve_precision
+from cosmictagger.training.prefetch import best_unpacking
 from cosmictagger.training.views import ViewAverage, further_views
 
 SLOWER = 1.2  # times as long, from which on bfloat16 is spoken about
@@ -151,15 +153,28 @@ def make_unpacker(
     )
 
 
-def make_views(
-    config: Config, layout: ImageLayout, network: nn.Module, unpack: Unpack, precision: Precision, clocks: Clocks
-) -> ViewAverage | None:
-    """Make what looks at a batch again in all further --views; None where there are none."""
+def make_evaluator(
+    config: Config,
+    layout: ImageLayout,
+    resources: Resources,
+    precision: Precision,
+    engine: Engine | None,
+    network: nn.Module,
+    clocks: Clocks,
+) -> Evaluator:
+    """Make what takes batches from a feed and applies the network to them, --views times."""
+    unpack = make_unpacker(config, layout, resources, precision, engine)
     views = further_views(config.inference.views, config.inference.mirror_views)
-    if not views:
-        return None
-    return ViewAverage(
+    average = ViewAverage(
         network=network, unpack=unpack, precision=precision, clocks=clocks, shape=layout.shape, views=views
+    )
+    return Evaluator(
+        network=network,
+        unpack=unpack,
+        unpacking=best_unpacking(resources.spare_core),
+        precision=precision,
+        clocks=clocks,
+        look_again=average if views else None,
     )
 
 

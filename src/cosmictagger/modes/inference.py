@@ -21,10 +21,9 @@ from cosmictagger.modes.answers import answer_dtype, fill
 from cosmictagger.modes.build import (
     describe_model,
     make_engine,
+    make_evaluator,
     make_precision,
     make_serial_feed,
-    make_unpacker,
-    make_views,
     refuse_dense_views,
 )
 from cosmictagger.modes.figures import gather_figures
@@ -35,9 +34,8 @@ from cosmictagger.reporting.results import Checkpoint as CheckpointResult
 from cosmictagger.reporting.results import MetricGroup, Metrics
 from cosmictagger.training import checkpoints
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore
-from cosmictagger.training.evaluation import Evaluated, Evaluator
+from cosmictagger.training.evaluation import Evaluated
 from cosmictagger.training.loss import balance_scheme
-from cosmictagger.training.prefetch import best_unpacking
 
 
 def run(config: Config) -> int:
@@ -66,16 +64,15 @@ class Inference:
         self.labelled = self.dataset.labelled
         layout = self.dataset.layout
         self.precision = make_precision(config, session.resources, session.console.info)
-        engine = make_engine(config, session.resources, session.console.info)
-        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, engine)
+        self.engine = make_engine(config, session.resources, session.console.info)
+        network = build_network(config.network, layout.planes, layout.shape, config.data.data_format, self.engine)
         checkpoints.load_parameters(network, checkpoint, path)
         self.network = self.precision.prepare(network).to(session.resources.device)
-        self.unpack = make_unpacker(config, layout, session.resources, self.precision, engine)
         self.sums = MetricSums(layout.planes)
         self.loss = 0.0
         self.interactions: tuple[InteractionGroup, ...] = ()
         self._answers = np.zeros(0, answer_dtype(layout))  # of one batch, made once the first one is here
-        session.findings.model = describe_model(config.network, parameter_count(network), engine)
+        session.findings.model = describe_model(config.network, parameter_count(network), self.engine)
         session.findings.checkpoint = CheckpointResult(path=str(path), step=checkpoint.step)
 
     def run(self) -> None:
@@ -115,13 +112,14 @@ class Inference:
         console, run = self.session.console, self.config.run
         console.begin_steps(0, steps)
         clocks.start()
-        evaluator = Evaluator(
-            network=self.network,
-            unpack=self.unpack,
-            unpacking=best_unpacking(self.session.resources.spare_core),
-            precision=self.precision,
-            clocks=clocks,
-            look_again=make_views(self.config, self.dataset.layout, self.network, self.unpack, self.precision, clocks),
+        evaluator = make_evaluator(
+            self.config,
+            self.dataset.layout,
+            self.session.resources,
+            self.precision,
+            self.engine,
+            self.network,
+            clocks,
         )
         for step, evaluated in enumerate(evaluator.apply(feed), start=1):
             with clocks.measure("logging"):

@@ -26,11 +26,10 @@ from cosmictagger.modes.build import (
     describe_model,
     make_augmentation,
     make_engine,
+    make_evaluator,
     make_feed,
     make_precision,
     make_serial_feed,
-    make_unpacker,
-    make_views,
     open_input,
     refuse_dense_views,
     with_crossings,
@@ -47,10 +46,8 @@ from cosmictagger.reporting.results import MetricGroup
 from cosmictagger.training import checkpoints
 from cosmictagger.training.batches import Batch
 from cosmictagger.training.checkpoints import Checkpoint, CheckpointStore, load_on_all
-from cosmictagger.training.evaluation import Evaluator
 from cosmictagger.training.loss import balance_scheme
 from cosmictagger.training.optimizers import build_optimizer
-from cosmictagger.training.prefetch import best_unpacking
 from cosmictagger.training.schedules import learning_rate, learning_rate_factor, set_learning_rate
 from cosmictagger.training.step import StepOutcome, TrainStep
 from cosmictagger.training.streams import seed_step
@@ -101,14 +98,8 @@ class Training:
             synchronize(self.network, summing(session.distribution.communicator))
         self.optimizer = build_optimizer(self.network, config.training)
         self.clocks = Clocks(session.resources.synchronize, warmup_steps=config.run.warmup_steps)
-        unpack = make_unpacker(config, layout, session.resources, self.precision, self.engine)
-        self.evaluator = Evaluator(
-            network=self.network,
-            unpack=unpack,
-            unpacking=best_unpacking(session.resources.spare_core),
-            precision=self.precision,
-            clocks=self.clocks,
-            look_again=make_views(config, layout, self.network, unpack, self.precision, self.clocks),
+        self.evaluator = make_evaluator(
+            config, layout, session.resources, self.precision, self.engine, self.network, self.clocks
         )
         self.step = TrainStep(
             self.network,

@@ -1,7 +1,7 @@
 """PyTorch's optimizers without its compiler.
 
 Their methods import `torch._dynamo` so that a compiled training may call them. Nothing is compiled here, and what that
-import takes, 70 MB and a second, it takes on every rank.
+import takes, 70 MB and nearly two seconds, it takes on every rank.
 """
 
 import inspect
