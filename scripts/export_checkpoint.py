@@ -4,7 +4,7 @@
 For inference, or for another training to start from (--weights-location).
 
 python scripts/export_checkpoint.py LOG_DIRECTORY OUTPUT.pt [--by-image] [--exchange-levels N]
-    [--crossing-levels N ...] [--crossing-offset X] [--doubled-levels N] [--zero-suppression X]
+    [--crossing-levels N ...] [--crossing-offset X] [--doubled-levels N] [--supervised-levels N ...] [--zero-suppression X]
 """
 
 import argparse
@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--crossing-levels", type=int, nargs="+", metavar="N", help="the same for that option")
     parser.add_argument("--crossing-offset", type=float, metavar="X", help="for --crossing-levels [that of SBND]")
     parser.add_argument("--doubled-levels", type=int, metavar="N", help="the same for that option")
+    parser.add_argument("--supervised-levels", type=int, nargs="+", metavar="N", help="the same for that option")
     parser.add_argument(
         "--zero-suppression",
         type=float,
@@ -64,6 +65,8 @@ def main() -> int:
             )
         if wanted.doubled_levels is not None:
             checkpoint = growing.grown(checkpoint, "doubled_levels", wanted.doubled_levels)
+        if wanted.supervised_levels is not None:
+            checkpoint = growing.grown(checkpoint, "supervised_levels", tuple(wanted.supervised_levels))
         if wanted.zero_suppression is not None:
             checkpoint = growing.with_suppression(checkpoint, wanted.zero_suppression)
         checkpoints.export(checkpoint, wanted.output)

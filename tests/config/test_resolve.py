@@ -107,6 +107,8 @@ def test_a_yaml_that_would_run_code_is_refused(yaml_file):
         ({"doubled_levels": 6}, "--doubled-levels: 6, but there are 5 levels"),
         ({"crossing_levels": (2, 1)}, "--crossing-levels: 2 1 is not in ascending order, each level once"),
         ({"crossing_levels": (1, 1)}, "--crossing-levels: 1 1 is not in ascending order, each level once"),
+        ({"supervised_levels": (2, 2)}, "--supervised-levels: 2 2 is not in ascending order, each level once"),
+        ({"supervised_levels": (5,)}, "--supervised-levels: 5, but levels on the way up are 0 to 4"),
         ({"crossing_levels": (1, 5)}, "--crossing-levels: 5, but levels on the way up are 0 to 4"),
         ({"conv_mode": "3D", "share_weights": False}, "--no-share-weights"),
         ({"optimizer": "muon", "share_weights": False}, "--optimizer: muon would mix the planes"),

@@ -247,7 +247,15 @@ def test_metrics_are_told_apart_by_what_happened(infer, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--exchange-levels", 1), ("--doubled-levels", 1), ("--crossing-levels", 0, 1)], ids=str
+    "options",
+    [
+        (),
+        ("--exchange-levels", 1),
+        ("--doubled-levels", 1),
+        ("--crossing-levels", 0, 1),
+        ("--supervised-levels", 0, 1),
+    ],
+    ids=str,
 )
 def test_an_exported_checkpoint_tags_alike(infer, trained, project, tmp_path, options):
     small = tmp_path / "made" / "small.pt"

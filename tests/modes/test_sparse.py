@@ -54,7 +54,15 @@ def test_a_sparse_network_tags_events(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--bottleneck-size", 4), ("--conv-mode", "3D"), ("--crossing-levels", 0, 1)], ids=str
+    "options",
+    [
+        (),
+        ("--bottleneck-size", 4),
+        ("--conv-mode", "3D"),
+        ("--crossing-levels", 0, 1),
+        ("--supervised-levels", 0, 1),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("exchange_levels", [0, 1])
 @pytest.mark.parametrize("engine", ["auto", "torch"])

@@ -96,13 +96,26 @@ def test_the_same_seed_gives_the_same_training_and_another_seed_another(run, tmp
     assert difference(first, other) > 1e-3
 
 
-def test_accumulated_steps_equal_one_large_batch(run, tmp_path):
+@pytest.mark.parametrize("kind", [(), ("--sparse",), ("--sparse", "--supervised-levels", 0, 1)], ids=str)
+def test_accumulated_steps_equal_one_large_batch(run, tmp_path, kind):
     # Batch normalization sees the micro-batch: off, as the contract needs.
-    options = ("-i", 3, "--warmup-steps", 1, "--no-batch-norm", "-lr", 1e-3)
+    options = ("-i", 3, "--warmup-steps", 1, "--no-batch-norm", "-lr", 1e-3, *kind)
     assert run("train", *options, "-mb", 4, log=tmp_path / "large") == 0
     assert run("train", *options, "-mb", 1, "--gradient-accumulation", 4, log=tmp_path / "small") == 0
     assert difference(parameters(tmp_path / "large", 3), parameters(tmp_path / "small", 3)) < TOLERANCE
     assert results(tmp_path / "small")["throughput"]["images"] == 8
+
+
+@pytest.mark.parametrize("kind", ["--sparse", "--no-sparse"])
+def test_what_levels_tell_counts_by_its_weight(run, tmp_path, kind):
+    losses = []
+    for weight in (0.5, 1, 2):
+        log = tmp_path / str(weight)
+        options = ("-i", 1, "--warmup-steps", 0, "--supervised-levels", 0, 1, "--supervision-weight", weight)
+        assert run("train", kind, *options, log=log) == 0
+        losses.append(metrics_lines(log)[0]["loss"])
+    assert losses[2] - losses[1] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-4)
+    assert losses[1] - losses[0] > 0.05
 
 
 def test_validation_is_the_same_for_any_batch_size(run, tmp_path, events_file):

@@ -13,7 +13,7 @@ from .conftest import INPUTS, make
 
 
 @pytest.mark.parametrize("options", [{}, {"batch_norm": False}, {"connect_pre_res_blocks_up": False}], ids=str)
-@pytest.mark.parametrize("option", ["exchange_levels", "crossing_levels", "doubled_levels"])
+@pytest.mark.parametrize("option", ["exchange_levels", "crossing_levels", "doubled_levels", "supervised_levels"])
 def test_a_network_grows_and_goes_on_where_it_was(option, options):
     config = NetworkConfig(network_depth=3, n_initial_filters=2, preset=None, **options)
     module = build_network(config, 3, (32, 32))
@@ -21,7 +21,7 @@ def test_a_network_grows_and_goes_on_where_it_was(option, options):
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     plain = make(1, module, network=dataclasses.asdict(config))
-    levels, too_many = ((1, 2), (4,)) if option == "crossing_levels" else (2, 4)
+    levels, too_many = ((1, 2), (4,)) if option in ("crossing_levels", "supervised_levels") else (2, 4)
     more = growing.grown(plain, option, levels)
     larger = build_network(NetworkConfig(**more.network), 3, (32, 32))
     load_parameters(larger, more, "there")

@@ -178,6 +178,12 @@ class Workshop:
             self.vocabulary, self.pointwise(channels, channels), spread, round(offset_of_pixels(offset, level))
         )
 
+    def presence(self, channels: int, level: int, classes: int) -> nn.Module | None:
+        """Make what tells at a level, in training, which of the classes are in a pixel, if anything: a logit for each."""
+        if level not in self.config.supervised_levels:
+            return None
+        return self.vocabulary.pointwise(channels, classes, bias=True)
+
     def stack(self, count: int, channels: int, size: int = 3) -> nn.Sequential:
         """Make `count` blocks, residual or plain, that keep the channels."""
         make = self._residual if self.config.residual else self._plain

@@ -1,7 +1,9 @@
 """The UResNet: one recursion over the blocks of a vocabulary, dense or sparse."""
 
 import itertools
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from cosmictagger.config.sections import NetworkConfig
@@ -28,6 +30,7 @@ class UResNet(nn.Module):
         levels.k.exchange.{mix,spread}.*     at the deepest exchange_levels only
         levels.k.crossing.mix.{conv,norm}.*  at crossing_levels only; also levels.k.crossing.spread.*
         levels.k.up.i.{conv,norm}.*          residual: as in down
+        levels.k.presence.*                  at supervised_levels only
         deepest.enter.{conv,norm}.*          with a bottleneck only; also deepest.leave
         deepest.blocks.i.{conv,norm}.*       residual: as in down
         final.i.{conv,norm}.*                residual: as in down
@@ -52,16 +55,44 @@ class UResNet(nn.Module):
 
     def forward(self, images: Features) -> Tensor:
         """Score every pixel: images [N, P, H, W] → logits [N, P, 3, H, W] (dense)."""
-        features = self._descend(self.initial(self.vocabulary.enter(images)), 0)
+        return self._score(self._ascents(images)[0])
+
+    def supervised(self, images: Features, present: Sequence[Features]) -> tuple[Tensor, Tensor]:
+        """Score every pixel, and judge the supervised levels: → (logits, losses of the images [N], float32).
+
+        `present` has, in the form of `images`, 1 at the pixels of each class but background, and 0 elsewhere. A pixel of
+        a supervised level has to tell which of them are in it; the loss is the binary cross-entropy, averaged over the
+        pixels of an image and the classes, and summed over the levels. Deep supervision, after Lee et al. 2015
+        (arXiv:1409.5185): parts far from the output are told sooner what they are for.
+        """
+        ascents = self._ascents(images)
+        with torch.no_grad():
+            first, second = (self.vocabulary.enter(pixels) for pixels in present)
+            target = self.vocabulary.concatenate(first, second)
+        losses = []
+        for level, features in zip(self.levels, ascents, strict=False):
+            assert isinstance(level, Level)
+            if level.presence is not None:
+                losses.append(self.vocabulary.presence_loss(level.presence(features), target))
+            with torch.no_grad():
+                target = self.vocabulary.pool(target)
+        return self._score(ascents[0]), torch.stack(losses).sum(dim=0)
+
+    def _score(self, features: Features) -> Tensor:
         return self.vocabulary.leave(self.classify(self.final(features)))
 
-    def _descend(self, features: Features, depth: int) -> Features:
+    def _ascents(self, images: Features) -> list[Features]:
+        """List the features of every level as they are after the way up, from full resolution to the deepest."""
+        return self._descend(self.initial(self.vocabulary.enter(images)), 0)[::-1]
+
+    def _descend(self, features: Features, depth: int) -> list[Features]:
         if depth == len(self.levels):
-            return self.deepest(features)
+            return [self.deepest(features)]
         level = self.levels[depth]
         assert isinstance(level, Level)
         below, skipped = level.down_one(features)
-        return level.up_one(self._descend(below, depth + 1), skipped)
+        ascents = self._descend(below, depth + 1)
+        return [*ascents, level.up_one(ascents[-1], skipped)]
 
 
 class Level(nn.Module):
@@ -80,6 +111,7 @@ class Level(nn.Module):
         self.exchange = workshop.exchange(channels, number)
         self.crossing = workshop.crossing(channels, number)
         self.up = workshop.stack(blocks, channels)
+        self.presence = workshop.presence(channels, number, CLASSES - 1)
 
     def down_one(self, features: Features) -> tuple[Features, Features]:
         """Features of this level → (features of the level below, features for the connection)."""

@@ -84,6 +84,10 @@ class Vocabulary(Protocol):
         """
         ...
 
+    def presence_loss(self, told: Features, present: Features) -> Tensor:
+        """Average the binary cross-entropy of logits against 0 and 1 over the pixels and channels of each image: [N], float32."""
+        ...
+
     def add(self, first: Features, second: Features) -> Features:
         """Add features of equal channels on the same sites."""
         ...

@@ -109,6 +109,7 @@ class Training:
             scaler=self.precision.scaler(),
             gradients=session.distribution.gradients,
             clocks=self.clocks,
+            supervision=config.training.supervision_weight if config.network.supervised_levels else 0.0,
         )
         self.recorder: Recorder | None = None
         # One vector for each logged step: the sums of its metrics, then its loss times its images.

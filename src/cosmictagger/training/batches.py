@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cosmictagger.data.batch import PADDING, Records
-from cosmictagger.metrics.confusion import confusion, sparse_confusion, tag
+from cosmictagger.metrics.confusion import CLASSES, confusion, sparse_confusion, tag
 from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.sites import Sizes, build_sites
 from cosmictagger.models.sparse.tables import best_builder
@@ -41,6 +41,9 @@ class Batch(Protocol):
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss of the network's output; `normalizer` as in `dense_loss`."""
 
+    def present(self) -> list[Any]:
+        """Say where cosmic, and where neutrino pixels are: 1 there and 0 elsewhere, in the form of `inputs`."""
+
     def confusion(self, logits: Tensor) -> Tensor:
         """Count pixels by truth and prediction: int64 [N, P, 3, 3]."""
 
@@ -63,6 +66,10 @@ class DenseBatch:
     def loss(self, logits: Tensor, scheme: Scheme, normalizer: float | None = None) -> Tensor:
         """Compute the loss over all pixels."""
         return dense_loss(logits, self.labels, scheme, valid=self.valid, normalizer=normalizer)
+
+    def present(self) -> list[Tensor]:
+        """Say where cosmic, and where neutrino pixels are."""
+        return [(self.labels == kind).to(self.inputs.dtype) for kind in range(1, CLASSES)]
 
     def confusion(self, logits: Tensor) -> Tensor:
         """Count pixels by truth and prediction."""
@@ -149,6 +156,11 @@ class SparseBatch:
             valid=self.valid,
             normalizer=normalizer,
         )
+
+    def present(self) -> list[SparseFeatures]:
+        """Say where cosmic, and where neutrino pixels are, of those that are active."""
+        kinds = [(self.labels == kind)[:, None] for kind in range(1, CLASSES)]
+        return [self.inputs.with_values(pixels.to(self.inputs.values.dtype)) for pixels in kinds]
 
     def confusion(self, logits: Tensor) -> Tensor:
         """Count pixels by truth and prediction; those that are not active are background, and tagged so."""

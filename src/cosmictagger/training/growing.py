@@ -11,7 +11,7 @@ from cosmictagger.models import build_network
 from cosmictagger.models.crossings import SBND_OFFSET, offset_of_pixels
 from cosmictagger.training.checkpoints import Checkpoint
 
-Growth = Literal["exchange_levels", "crossing_levels", "doubled_levels"]
+Growth = Literal["exchange_levels", "crossing_levels", "doubled_levels", "supervised_levels"]
 
 RUNNING = (".running_mean", ".running_var")  # how the names of running statistics end
 

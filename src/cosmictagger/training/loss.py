@@ -84,6 +84,11 @@ def sparse_loss(
     return loss + _soft_iou_loss(right.view(counts.shape), claimed.reshape(counts.shape), counts, all_images)
 
 
+def mean_of_images(losses: Tensor, valid: Tensor, normalizer: float | None = None) -> Tensor:
+    """Average the losses [N] of images; `valid` and `normalizer` as in `dense_loss`."""
+    return (losses * _image_weights(valid, normalizer, losses).flatten()).sum().float()
+
+
 def _class_weights(counts: Tensor, scheme: Scheme) -> Tensor:
     """Weigh a pixel by its image, plane and class: [N, P, 3] from the pixel counts of the same shape.
 

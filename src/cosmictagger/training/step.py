@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from cosmictagger.config.sections import TrainingConfig
 from cosmictagger.data.batch import Records
 from cosmictagger.distributed.communicator import GradientStrategy
+from cosmictagger.models.uresnet import UResNet
 from cosmictagger.reporting.clocks import Clocks
 from cosmictagger.training.batches import Batch
-from cosmictagger.training.loss import balance_scheme
+from cosmictagger.training.loss import balance_scheme, mean_of_images
 from cosmictagger.training.precision import LossScaler, Precision
 
 
@@ -41,7 +42,10 @@ class _MicroStep(NamedTuple):
 
 
 class TrainStep:
-    """Everything that an update of the parameters takes; call it once a step."""
+    """Everything that an update of the parameters takes; call it once a step.
+
+    `supervision` is the weight of what the supervised levels of a UResNet tell; 0: it has none.
+    """
 
     def __init__(
         self,
@@ -53,9 +57,11 @@ class TrainStep:
         scaler: LossScaler,
         gradients: GradientStrategy,
         clocks: Clocks,
+        supervision: float = 0.0,
     ) -> None:
         self.network, self.optimizer, self.scaler = network, optimizer, scaler
         self._precision, self._gradients, self._clocks = precision, gradients, clocks
+        self._supervision = supervision
         self._scheme = balance_scheme(config)
         self._micro_steps, self._clip = config.gradient_accumulation, config.gradient_clip
 
@@ -74,15 +80,25 @@ class TrainStep:
         return StepOutcome(loss, tuple((micro.batch, micro.logits) for micro in done), done[-1].records)
 
     def _micro_step(self, records: Records, batch: Batch, last: bool) -> "_MicroStep":
+        # Dividing by the images of all micro-steps makes their summed gradients those of one large batch.
+        images = float(len(batch.valid) * self._micro_steps)
         with self._gradients.micro_step(last):
             with self._clocks.measure("forward"):
                 with self._precision.autocast():
-                    logits = self.network(batch.inputs)
-                # Dividing by the images of all micro-steps makes their summed gradients those of one large batch.
-                loss = batch.loss(logits, self._scheme, normalizer=float(len(batch.valid) * self._micro_steps))
+                    logits, told = self._forward(batch)
+                loss = batch.loss(logits, self._scheme, normalizer=images)
+                if told is not None:
+                    loss = loss + self._supervision * mean_of_images(told, batch.valid, images)
             with self._clocks.measure("backward"):
                 self.scaler.backward(loss)
         return _MicroStep(records, batch, logits.detach(), loss.detach())
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the logits, and the losses of the supervised levels for each image, if there are any."""
+        if not self._supervision:
+            return self.network(batch.inputs), None
+        assert isinstance(self.network, UResNet)
+        return self.network.supervised(batch.inputs, batch.present())
 
     def _update(self) -> None:
         self.scaler.unscale(self.optimizer)

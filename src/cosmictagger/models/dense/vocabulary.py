@@ -100,6 +100,11 @@ class DenseVocabulary:
         images = features.reshape(-1, planes, channels, *features.shape[2:])
         return crossing_maximum(images, offset).reshape(features.shape)
 
+    def presence_loss(self, told: Tensor, present: Tensor) -> Tensor:
+        """Average the binary cross-entropy over all pixels of each image."""
+        loss = F.binary_cross_entropy_with_logits(told.float(), present.float(), reduction="none")
+        return loss.reshape(len(loss) // (self.layout.nplanes if self.layout.folded else 1), -1).mean(dim=1)
+
     def add(self, first: Tensor, second: Tensor) -> Tensor:
         """Add two features."""
         return first + second

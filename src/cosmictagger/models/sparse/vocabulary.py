@@ -10,6 +10,7 @@ import functools
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.sparse import parts
@@ -87,6 +88,12 @@ class SparseVocabulary:
         """Find the crossing of each site's wire where the other two planes have most."""
         most = self.engine.crossing_maximum(features.values, features.sites, features.level, offset)
         return features.with_values(most)
+
+    def presence_loss(self, told: SparseFeatures, present: SparseFeatures) -> Tensor:
+        """Average the binary cross-entropy over the active pixels of each image; 0 where it has none."""
+        loss = F.binary_cross_entropy_with_logits(told.values.float(), present.values.float(), reduction="none")
+        parts = torch.split(loss, list(told.sites.image_sizes[told.level]))
+        return torch.stack([part.sum() / max(part.numel(), 1) for part in parts])
 
     def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
         """Add two features."""
