@@ -23,8 +23,8 @@ train() {
     run train --sparse --aux-file "$data/validation.h5" --aux-iteration 500 --minibatch-size 4 --optimizer muon \
         --lr-schedule one-cycle --gradient-clip 1 --loss-balance-scheme iou --precision mixed \
         --network-depth 6 --res-blocks-per-layer 1 --res-blocks-deepest-layer 2 --res-blocks-final 0 \
-        --bottleneck-size 64 --zero-suppression 4 --crossing-levels 1 2 3 --logging-iteration 20 \
-        --checkpoint-iteration 500 "$@"
+        --bottleneck-size 64 --zero-suppression 4 --crossing-levels 1 2 3 --supervised-levels 2 3 4 5 \
+        --logging-iteration 20 --checkpoint-iteration 500 "$@"
 }
 
 mkdir -p "$data"

@@ -18,12 +18,13 @@ COUNTS = {
     ("polaris", 7): 618_419,
     ("scc21", 6): 18_539_923,
     ("original", 5): 99_918_267,
+    ("tagger", 7): 2_410_061,
 }
 
 
 @pytest.mark.parametrize(("preset", "depth"), COUNTS)
 def test_parameters_of_the_presets(preset, depth):
-    config = NetworkConfig(**PRESETS[preset] | {"network_depth": depth})
+    config = NetworkConfig(**PRESETS[preset] | {"network_depth": depth, "crossing_offset": 512.1})
     with torch.device("meta"):
         network = build_network(config, 3, HALF_RESOLUTION)
     assert parameter_count(network) == COUNTS[preset, depth]

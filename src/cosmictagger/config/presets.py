@@ -1,4 +1,4 @@
-"""Networks that the field knows by name, as data."""
+"""Networks that the field knows by name, and the one that comes with the program, as data."""
 
 from typing import Any
 
@@ -54,5 +54,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "connections": "sum",
         "norm_statistics": "batch",
     },
+}
+# That of training/pretrained.pt, which is sparse.
+PRESETS["tagger"] = {
+    "network_depth": 7,
+    "res_blocks_per_layer": 1,
+    "res_blocks_deepest_layer": 3,
+    "res_blocks_final": 0,
+    "bottleneck_size": 96,
+    "filter_size_deepest": 5,
+    "exchange_levels": 5,
+    "doubled_levels": 3,
+    "crossing_levels": (1, 2, 3, 4),
+    "supervised_levels": (2, 3, 4, 5, 6),
 }
 PRESETS["scc21"] = PRESETS["uresnet"] | {"batch_norm": False}

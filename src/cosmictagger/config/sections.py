@@ -112,8 +112,10 @@ class DataConfig:
 class NetworkConfig:
     """Network: a UResNet. Start from --preset and change what you like."""
 
-    preset: Literal["a21", "uresnet", "polaris", "scc21", "original"] | None = option(
-        None, "a network the field knows; the other options of this group change it"
+    preset: Literal["a21", "uresnet", "polaris", "scc21", "original", "tagger"] | None = option(
+        None,
+        "a network the field knows, or tagger, for --sparse, that which comes with the program (docs/quality.md says how to "
+        "train it); the other options of this group change it",
     )
     sparse: bool = option(False, "compute on the active pixels alone (submanifold convolutions)")
     conv_mode: Literal["2D", "3D"] = option(
@@ -258,7 +260,7 @@ class TrainingConfig:
         "iou: unweighted, plus 1 - IoU of cosmic and neutrino pixels, with probabilities for predictions",
     )
     supervision_weight: float = option(
-        0.6, "weight in the loss of what each of --supervised-levels tells, the pixels' own being 1", above=0
+        1.0, "weight in the loss of what each of --supervised-levels tells, the pixels' own being 1", above=0
     )
     precision: Literal["float32", "bfloat16", "mixed"] = option(
         "float32", "float32; bfloat16: parameters and computing; mixed: float32 parameters, 16-bit computing"
