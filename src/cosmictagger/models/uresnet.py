@@ -55,7 +55,7 @@ class UResNet(nn.Module):
 
     def forward(self, images: Features) -> Tensor:
         """Score every pixel: images [N, P, H, W] → logits [N, P, 3, H, W] (dense)."""
-        return self._score(self._ascents(images)[0])
+        return self._score(self._features(images))
 
     def supervised(self, images: Features, present: Sequence[Features]) -> tuple[Tensor, Tensor]:
         """Score every pixel, and judge the supervised levels: → (logits, losses of the images [N], float32).
@@ -63,36 +63,37 @@ class UResNet(nn.Module):
         `present` has, in the form of `images`, 1 at the pixels of each class but background, and 0 elsewhere. A pixel of
         a supervised level has to tell which of them are in it; the loss is the binary cross-entropy, averaged over the
         pixels of an image and the classes, and summed over the levels. Deep supervision, after Lee et al. 2015
-        (arXiv:1409.5185): parts far from the output are told sooner what they are for.
+        (arXiv:1409.5185): parts far from the output are told sooner what they are for. For networks that have such levels.
         """
-        ascents = self._ascents(images)
+        told: dict[int, Features] = {}
+        features = self._features(images, told)
+        losses = []
         with torch.no_grad():
             first, second = (self.vocabulary.enter(pixels) for pixels in present)
             target = self.vocabulary.concatenate(first, second)
-        losses = []
-        for level, features in zip(self.levels, ascents, strict=False):
-            assert isinstance(level, Level)
-            if level.presence is not None:
-                losses.append(self.vocabulary.presence_loss(level.presence(features), target))
+        for number in range(max(told) + 1):
+            if number in told:
+                losses.append(self.vocabulary.presence_loss(told[number], target))
             with torch.no_grad():
                 target = self.vocabulary.pool(target)
-        return self._score(ascents[0]), torch.stack(losses).sum(dim=0)
+        return self._score(features), torch.stack(losses).sum(dim=0)
+
+    def _features(self, images: Features, told: dict[int, Features] | None = None) -> Features:
+        return self._descend(self.initial(self.vocabulary.enter(images)), 0, told)
 
     def _score(self, features: Features) -> Tensor:
         return self.vocabulary.leave(self.classify(self.final(features)))
 
-    def _ascents(self, images: Features) -> list[Features]:
-        """List the features of every level as they are after the way up, from full resolution to the deepest."""
-        return self._descend(self.initial(self.vocabulary.enter(images)), 0)[::-1]
-
-    def _descend(self, features: Features, depth: int) -> list[Features]:
+    def _descend(self, features: Features, depth: int, told: dict[int, Features] | None) -> Features:
         if depth == len(self.levels):
-            return [self.deepest(features)]
+            return self.deepest(features)
         level = self.levels[depth]
         assert isinstance(level, Level)
         below, skipped = level.down_one(features)
-        ascents = self._descend(below, depth + 1)
-        return [*ascents, level.up_one(ascents[-1], skipped)]
+        features = level.up_one(self._descend(below, depth + 1, told), skipped)
+        if told is not None and level.presence is not None:
+            told[depth] = level.presence(features)
+        return features
 
 
 class Level(nn.Module):
