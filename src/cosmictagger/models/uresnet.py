@@ -68,14 +68,13 @@ class UResNet(nn.Module):
         told: dict[int, Features] = {}
         features = self._features(images, told)
         losses = []
-        with torch.no_grad():
-            first, second = (self.vocabulary.enter(pixels) for pixels in present)
-            target = self.vocabulary.concatenate(first, second)
+        first, second = (self.vocabulary.enter(pixels) for pixels in present)
+        target = self.vocabulary.concatenate(first, second)
         for number in range(max(told) + 1):
+            if number:
+                target = self.vocabulary.pool(target)
             if number in told:
                 losses.append(self.vocabulary.presence_loss(told[number], target))
-            with torch.no_grad():
-                target = self.vocabulary.pool(target)
         return self._score(features), torch.stack(losses).sum(dim=0)
 
     def _features(self, images: Features, told: dict[int, Features] | None = None) -> Features:

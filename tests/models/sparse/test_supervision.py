@@ -119,6 +119,7 @@ def test_sparse_equals_dense_on_full_images(engine):
         assert (first.grad is None) == (second.grad is None), name
         if first.grad is not None:
             reached += 1
+            # The losses are float32, and with them what the slopes begin with.
             torch.testing.assert_close(first.grad, second.grad, rtol=1e-4, atol=1e-5)
     assert reached > 20
 
