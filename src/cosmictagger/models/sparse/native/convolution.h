@@ -2,6 +2,7 @@
 #pragma once
 
 #include "rules.h"
+#include "shares.h"
 
 namespace cosmictagger {
 
@@ -141,8 +142,7 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
   constexpr int WIDTH = VECTORS * Simd<T>::LANES;
   int columns = std::min(WIDTH / GROUP, out - first);
   std::vector<T> weights = pack<T, WIDTH, GROUP>(weight, strides, rules.taps, in, first, first + columns, mirrored);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (int64_t tile = 0; tile < rules.tiles(); ++tile) {
+  in_shares(rules.tiles(), threads, [&](int64_t tile) {
     alignas(64) T sums[TILE * WIDTH];
     int rows = static_cast<int>(std::min<int64_t>(TILE, rules.outputs - tile * TILE));
     std::memset(sums, 0, sizeof(T) * rows * WIDTH);
@@ -162,7 +162,7 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
         std::memcpy(to, from, sizeof(T) * columns);
       }
     }
-  }
+  });
 }
 
 template <class T>
@@ -247,8 +247,7 @@ void correlate_block(const Rules& rules, const T* values, int in, const T* slope
   int64_t fitting = std::clamp<int64_t>(PARTIAL_BYTES / (size * sizeof(T)), MIN_CHUNKS, MAX_CHUNKS);
   int64_t chunks = std::min(tiles, fitting);
   std::vector<T> partial(std::max<int64_t>(chunks, 1) * size);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+  in_shares(chunks, threads, [&](int64_t chunk) {
     alignas(64) T slopes[TILE * WIDTH];
     T* sums = partial.data() + chunk * size;
     T* bias = sums + size - WIDTH;
@@ -263,7 +262,7 @@ void correlate_block(const Rules& rules, const T* values, int in, const T* slope
       }
       correlate_tile<T, VECTORS, GROUP>(rules, tile, values, in, slopes, sums);
     }
-  }
+  });
   for (int64_t chunk = 1; chunk < chunks; ++chunk)
     for (int64_t i = 0; i < size; ++i) partial[i] += partial[chunk * size + i];
   const T* from = partial.data();
