@@ -24,14 +24,30 @@ class Rules:
     arrays: tuple[npt.NDArray[Any], ...] = ()
 
     @staticmethod
-    def of(table: Int32, library: Library) -> "Rules":
+    def of_table(table: Int32, library: Library, threads: int) -> "Rules":
         """Sort a table [outputs, taps] of input sites (-1: none)."""
         outputs, taps = table.shape
-        starts = np.empty(-(-outputs // library.tile) * taps + 1, np.int32)
-        pairs = library.functions["count_rules"](table.ctypes.data, outputs, taps, starts.ctypes.data)
-        source, target = np.empty(pairs + 1, np.int32), np.empty(pairs + 1, np.uint8)
+        rules = Rules._empty(outputs, taps, library)
+        library.functions["table_rules"](table.ctypes.data, *rules.arguments, threads)
+        return rules
+
+    @staticmethod
+    def of_neighbours(level: Level, size: int, library: Library) -> "Rules":
+        """Find the neighbours of all sites under a size × size kernel."""
+        rules = Rules._empty(len(level), size * size, library)
+        library.functions["neighbour_rules"](
+            level.image_plane.ctypes.data, level.pixel.ctypes.data, len(level), level.planes, *level.shape, size,
+            *rules.arguments[2:], level.builder.threads,
+        )  # fmt: skip
+        return rules
+
+    @staticmethod
+    def _empty(outputs: int, taps: int, library: Library) -> "Rules":
+        # There is room for all pairs; what lies behind those of a tile is never touched.
+        tiles = -(-outputs // library.tile)
+        starts = np.empty((tiles, taps + 1), np.int32)
+        source, target = (np.empty(tiles * library.tile * taps, dtype) for dtype in (np.int32, np.uint8))
         addresses = (starts.ctypes.data, source.ctypes.data, target.ctypes.data)
-        library.functions["fill_rules"](table.ctypes.data, outputs, taps, *addresses)
         return Rules((outputs, taps, *addresses), (starts, source, target))
 
     @staticmethod
@@ -45,7 +61,7 @@ class CpuLevel:
 
     def __init__(self, level: Level, library: Library) -> None:
         self._level, self._library = level, library
-        self.rules: Mapping[int, Rules] = {size: Rules.of(table, library) for size, table in level.neighbours.items()}
+        self.rules: Mapping[int, Rules] = {size: Rules.of_neighbours(level, size, library) for size in level.sizes}
         self.family = 0 if level.family is None else level.family.ctypes.data
         self.ticks, self.pixel, self.shape = level.ticks, level.pixel, level.shape
         self.children = 0 if level.children is None else level.children.ctypes.data
@@ -55,7 +71,7 @@ class CpuLevel:
     def down(self) -> Rules:
         """Join parents (outputs) with their children."""
         assert self._level.children is not None
-        return Rules.of(self._level.children, self._library)
+        return Rules.of_table(self._level.children, self._library, self._level.builder.threads)
 
     @functools.cached_property
     def up(self) -> Rules:
@@ -63,7 +79,7 @@ class CpuLevel:
         assert self._level.family is not None
         table = np.full((self.sites, 4), -1, np.int32)
         table[np.arange(self.sites), self._level.family & 3] = self._level.family >> 2
-        return Rules.of(table, self._library)
+        return Rules.of_table(table, self._library, self._level.builder.threads)
 
 
 @dataclasses.dataclass(frozen=True)

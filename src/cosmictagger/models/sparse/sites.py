@@ -5,7 +5,7 @@ All tables are plain numpy arrays, made once for a batch and shared by every con
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,9 @@ class Level:
     shape: tuple[int, int]  # height (ticks) and width (wires) of the level's images
     image_plane: Int32  # [S], image * planes + plane
     pixel: Int32  # [S], tick * width + wire
-    # For each kernel size k the table [S, k * k] of neighbours in the order of the kernel's taps; -1: not active.
-    neighbours: Mapping[int, Int32]
+    planes: int  # of all images
+    sizes: frozenset[int]  # of the kernels that its convolutions have
+    builder: Builder
     # The first site of each tick of each plane, and their number [images * planes * height + 1]; None where planes tell
     # each other nothing.
     ticks: Int32 | None = None
@@ -35,6 +36,10 @@ class Level:
 
     def __len__(self) -> int:
         return len(self.pixel)
+
+    def neighbours(self, size: int) -> Int32:
+        """Find the neighbours in the order of the taps of a size × size kernel: [S, size * size], -1 where not active."""
+        return self.builder.neighbours(self.image_plane, self.pixel, self.planes, self.shape, size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +90,11 @@ def build_sites(
     _check(image_plane, pixel, shape)
     levels = []
     for number, kernels in enumerate(sizes):
-        neighbours = {size: builder.neighbours(image_plane, pixel, images * planes, shape, size) for size in kernels}
         ticks = _ticks(image_plane, pixel, images * planes, shape) if number in ticks_at else None
-        level = Level(shape=shape, image_plane=image_plane, pixel=pixel, neighbours=neighbours, ticks=ticks)
+        level = Level(
+            shape=shape, image_plane=image_plane, pixel=pixel, planes=images * planes, sizes=kernels, builder=builder,
+            ticks=ticks,
+        )  # fmt: skip
         if number + 1 < len(sizes):
             image_plane, pixel, family, children = builder.pool(image_plane, pixel, images * planes, shape)
             level = dataclasses.replace(level, family=family, children=children)

@@ -81,7 +81,7 @@ class SpconvEngine(TorchEngine):
         pixel = torch.from_numpy(level.pixel).to(device)
         width = level.shape[1]
         cells = torch.stack((torch.from_numpy(level.image_plane).to(device), pixel // width, pixel % width), dim=1)
-        pairs = {size: self._pairs(cells.contiguous(), planes, level.shape, size) for size in level.neighbours}
+        pairs = {size: self._pairs(cells.contiguous(), planes, level.shape, size) for size in level.sizes}
         return SpconvLevel(**vars(plain), pairs=pairs if len(level) else {})
 
     def _pairs(self, cells: Tensor, planes: int, shape: tuple[int, int], size: int) -> Pairs:

@@ -19,7 +19,12 @@ ABSENT = -1
 
 
 class Builder(Protocol):
-    """Makes the tables of a level."""
+    """Makes the tables of a level, with so many threads."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads look for neighbours."""
+        ...
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site under a size × size kernel: [S, size * size], -1 where not active."""
@@ -43,17 +48,17 @@ def best_builder(threads: int = 1) -> Builder:
 
 
 class CompiledBuilder:
-    """One sweep over sorted rows of pixels, without a map of the image; runs beside other Python threads."""
+    """A bit for every pixel, and counts of those before; runs beside other Python threads."""
 
     def __init__(self, kernels: library.Library, threads: int = 1) -> None:
-        self._functions, self._threads = kernels.functions, threads
+        self._functions, self.threads = kernels.functions, threads
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site."""
         table = np.empty((len(pixel), size * size), np.int32)
         self._functions["neighbours"](
             image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, size, table.ctypes.data,
-            self._threads,
+            self.threads,
         )  # fmt: skip
         return table
 
@@ -64,7 +69,7 @@ class CompiledBuilder:
         sums = np.empty(len(pixel), np.float32)
         self._functions["neighbour_sums"](
             image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, 3, charge.ctypes.data,
-            sums.ctypes.data, self._threads,
+            sums.ctypes.data, self.threads,
         )  # fmt: skip
         return sums
 
@@ -81,6 +86,8 @@ class CompiledBuilder:
 
 class NumpyBuilder:
     """A dense map of each plane to look neighbours up, and sorting to pool."""
+
+    threads = 1
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site."""

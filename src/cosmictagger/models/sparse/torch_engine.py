@@ -125,7 +125,7 @@ def make_level(level: Level, device: torch.device) -> TorchLevel:
         sent = torch.from_numpy(table).to(device)
         return torch.where(sent < 0, len(level), sent)
 
-    neighbours = {size: table for size, numpy in level.neighbours.items() if (table := index(numpy)) is not None}
+    neighbours = {size: table for size in level.sizes if (table := index(level.neighbours(size))) is not None}
     places = None
     if ticks is not None:
         pixels = level.shape[0] * level.shape[1]

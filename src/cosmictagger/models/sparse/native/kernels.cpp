@@ -20,26 +20,27 @@ using namespace cosmictagger;
 extern "C" {
 
 // Everything that other code must agree with: checked when the library is loaded.
-int ct_version() { return 4; }
+int ct_version() { return 5; }
 int ct_tile() { return TILE; }
 
-int64_t ct_count_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts) {
-  return count_rules(table, outputs, taps, starts);
+void ct_table_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts, int32_t* source, uint8_t* target,
+                    int threads) {
+  table_rules(table, outputs, taps, starts, source, target, threads);
 }
 
-void ct_fill_rules(const int32_t* table, int64_t outputs, int taps, const int32_t* starts, int32_t* source,
-                   uint8_t* target) {
-  fill_rules(table, outputs, taps, starts, source, target);
+void ct_neighbour_rules(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
+                        int size, int32_t* starts, int32_t* source, uint8_t* target, int threads) {
+  neighbour_rules({plane, pixel, sites, planes, height, width}, size, starts, source, target, threads);
 }
 
 void ct_neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
                    int size, int32_t* table, int threads) {
-  neighbours(plane, pixel, sites, planes, height, width, size, table, threads);
+  neighbours({plane, pixel, sites, planes, height, width}, size, table, threads);
 }
 
 void ct_neighbour_sums(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
                        int size, const float* charge, float* sums, int threads) {
-  neighbour_sums(plane, pixel, sites, planes, height, width, size, charge, sums, threads);
+  neighbour_sums({plane, pixel, sites, planes, height, width}, size, charge, sums, threads);
 }
 
 int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites, int width, int32_t* plane_below,

@@ -8,10 +8,11 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 4
+VERSION = 5
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
+SITES = [POINTER, POINTER, LONG, INT, INT, INT]  # planes of images and pixels of sites; planes, height, width
 SHAPE = [LONG, INT, INT]  # sites, channels, threads
 TYPED: dict[str, list[Any]] = {
     "convolve": [*RULES, POINTER, INT, POINTER, LONG, LONG, LONG, INT, POINTER, POINTER, INT, INT],
@@ -31,10 +32,10 @@ TYPED: dict[str, list[Any]] = {
 }
 UNTYPED: dict[str, tuple[list[Any], Any]] = {
     "tile": ([], INT),
-    "count_rules": ([POINTER, LONG, INT, POINTER], LONG),
-    "fill_rules": ([POINTER, LONG, INT, POINTER, POINTER, POINTER], None),
-    "neighbours": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER, INT], None),
-    "neighbour_sums": ([POINTER, POINTER, LONG, INT, INT, INT, INT, POINTER, POINTER, INT], None),
+    "table_rules": ([POINTER, LONG, INT, POINTER, POINTER, POINTER, INT], None),
+    "neighbour_rules": ([*SITES, INT, POINTER, POINTER, POINTER, INT], None),
+    "neighbours": ([*SITES, INT, POINTER, INT], None),
+    "neighbour_sums": ([*SITES, INT, POINTER, POINTER, INT], None),
     "pool_sites": ([POINTER, POINTER, LONG, INT, POINTER, POINTER, POINTER, POINTER], LONG),
 }
 

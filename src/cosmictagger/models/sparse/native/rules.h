@@ -10,7 +10,7 @@ constexpr int TILE = 128;        // output sites of a tile; their number within 
 struct Rules {
   int64_t outputs;
   int taps;
-  const int32_t* starts;  // [tiles * taps + 1]; null: every output has one input, the site of the same number
+  const int32_t* starts;  // [tiles][taps + 1]; null: every output has one input, the site of the same number
   const int32_t* source;
   const uint8_t* target;
   int64_t tiles() const { return (outputs + TILE - 1) / TILE; }
@@ -30,7 +30,7 @@ struct Scratch {
 
 inline Pairs pairs_of(const Rules& rules, int64_t tile, int tap, Scratch& scratch) {
   if (rules.starts) {
-    const int32_t* start = rules.starts + tile * rules.taps + tap;
+    const int32_t* start = rules.starts + tile * (rules.taps + 1) + tap;
     return {start[1] - start[0], rules.source + start[0], rules.target + start[0]};
   }
   int count = static_cast<int>(std::min<int64_t>(TILE, rules.outputs - tile * TILE));

@@ -1,96 +1,121 @@
 // Tables of site sets: neighbours, levels below, and the rules made of such tables.
 #pragma once
 
+#include "pixels.h"
 #include "rules.h"
+#include "shares.h"
 
 namespace cosmictagger {
 
-// Count the pairs of each tile and tap of a table [outputs, taps] (-1: none) into starts [tiles * taps + 1].
-inline int64_t count_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts) {
-  int64_t tiles = (outputs + TILE - 1) / TILE;
-  int64_t total = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    int32_t* count = starts + tile * taps + 1;
-    std::memset(count, 0, sizeof(int32_t) * taps);
+// The pairs of a tile, sorted by tap while they are found.
+class TileRules {
+ public:
+  explicit TileRules(int taps) : count_(taps), source_(static_cast<size_t>(taps) * TILE), target_(source_.size()) {}
+
+  // A pair of the tap, or with `hit` 0 nothing: a branch would be mispredicted half of the time.
+  void add(int tap, int32_t source, int target, int32_t hit) {
+    int64_t at = static_cast<int64_t>(tap) * TILE + count_[tap];
+    source_[at] = source;
+    target_[at] = static_cast<uint8_t>(target);
+    count_[tap] += hit;
+  }
+
+  // Write starts [taps + 1], and the pairs into the tile's part of all pairs, which has room for TILE of each tap.
+  void write(int64_t tile, int32_t* starts, int32_t* source, uint8_t* target) const {
+    auto taps = static_cast<int64_t>(count_.size());
+    int64_t at = tile * TILE * taps;
+    starts += tile * (taps + 1);
+    for (int64_t k = 0; k < taps; ++k) {
+      starts[k] = static_cast<int32_t>(at);
+      std::copy_n(source_.data() + k * TILE, count_[k], source + at);
+      std::copy_n(target_.data() + k * TILE, count_[k], target + at);
+      at += count_[k];
+    }
+    starts[taps] = static_cast<int32_t>(at);
+  }
+
+ private:
+  std::vector<int> count_;
+  std::vector<int32_t> source_;
+  std::vector<uint8_t> target_;
+};
+
+// Write the rules of a table [outputs, taps] of input sites (-1: none).
+inline void table_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts, int32_t* source,
+                        uint8_t* target, int threads) {
+  in_shares((outputs + TILE - 1) / TILE, threads, [&](int64_t tile) {
+    TileRules rules(taps);
     for (int64_t row = tile * TILE; row < std::min(outputs, (tile + 1) * TILE); ++row)
-      for (int k = 0; k < taps; ++k) count[k] += table[row * taps + k] >= 0;
-    for (int k = 0; k < taps; ++k) count[k] = static_cast<int32_t>(total += count[k]);
-  }
-  starts[0] = 0;
-  return total;
+      for (int k = 0; k < taps; ++k) {
+        int32_t from = table[row * taps + k];
+        rules.add(k, from, static_cast<int>(row - tile * TILE), from >= 0);
+      }
+    rules.write(tile, starts, source, target);
+  });
 }
 
-// Write the pairs; source and target have room for one more.
-inline void fill_rules(const int32_t* table, int64_t outputs, int taps, const int32_t* starts, int32_t* source, uint8_t* target) {
-  std::vector<int32_t> at(taps);
-  int64_t tiles = (outputs + TILE - 1) / TILE;
-  for (int64_t tile = 0; tile < tiles; ++tile)
-    for (int k = 0; k < taps; ++k) {
-      int32_t to = starts[tile * taps + k];
-      int rows = static_cast<int>(std::min<int64_t>(TILE, outputs - tile * TILE));
-      const int32_t* column = table + tile * TILE * taps + k;
-      int32_t end = starts[tile * taps + k + 1];
-      for (int row = 0; row < rows && to < end; ++row) {
-        int32_t from = column[static_cast<int64_t>(row) * taps];
-        source[to] = from;
-        target[to] = static_cast<uint8_t>(row);
-        to += from >= 0;
-      }
+// Call visit(tap, neighbour, hit) for the taps of a size x size kernel about a site, where `hit` is 1 if there is such a
+// neighbour and 0 if not.
+template <class Size, class Visit>
+inline void each_neighbour(const SiteSet& set, const PixelMap& map, Size size, int64_t site, Visit visit) {
+  int reach = size / 2, tick = set.pixel[site] / set.width, wire = set.pixel[site] - tick * set.width;
+  for (int dt = 0; dt < size; ++dt) {
+    Window window = map.about(set.plane[site], tick + dt - reach, wire);
+    for (int dw = 0; dw < size; ++dw, window.bits >>= 1) {
+      auto hit = static_cast<int32_t>(window.bits & 1);
+      visit(dt * size + dw, window.first, hit);
+      window.first += hit;
     }
+  }
 }
 
-// For sites in the order of plane, tick, wire: call visit(site, tap, neighbour, hit) for each tap of a size x size kernel,
-// where `hit` is 1 if the site has such a neighbour and 0 if not; a branch would be mispredicted half of the time.
-template <class Visit>
-void each_neighbour(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
-                    int size, int threads, Visit visit) {
-  int reach = size / 2;
-  // A row has room for `reach` wires beyond its end, so that the key of no neighbour lies in the next one.
-  int64_t stride = width + reach, rows = static_cast<int64_t>(planes) * height;
-  std::vector<int32_t> start(rows + 1);
-  std::vector<int64_t> key(sites + 1);
-  for (int64_t s = 0; s < sites; ++s) {
-    int64_t tick = pixel[s] / width, row = static_cast<int64_t>(plane[s]) * height + tick;
-    key[s] = row * stride + pixel[s] - tick * width;
-    ++start[row + 1];
+// Call run(size) with the usual sizes as constants of the compiler.
+template <class Run>
+void with_size(int size, Run run) {
+  switch (size) {
+    case 3: run(std::integral_constant<int, 3>()); break;
+    case 5: run(std::integral_constant<int, 5>()); break;
+    default: run(size);
   }
-  key[sites] = INT64_MAX;
-  for (int64_t row = 0; row < rows; ++row) start[row + 1] += start[row];
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t row = 0; row < rows; ++row) {
-    if (start[row] == start[row + 1]) continue;
-    int tick = static_cast<int>(row % height);
-    for (int dt = -reach; dt <= reach; ++dt) {
-      bool inside = tick + dt >= 0 && tick + dt < height;
-      int32_t at = inside ? start[row + dt] : static_cast<int32_t>(sites);
-      for (int32_t s = start[row]; s < start[row + 1]; ++s) {
-        int64_t wanted = key[s] + dt * stride - reach;
-        while (key[at] < wanted) ++at;
-        int32_t next = at;
-        for (int i = 0; i < size; ++i) {
-          int32_t hit = key[next] == wanted + i;
-          visit(s, (dt + reach) * size + i, next, hit);
-          next += hit;
-        }
-      }
-    }
-  }
+}
+
+// Write the rules of a size x size convolution on the sites.
+inline void neighbour_rules(const SiteSet& set, int size, int32_t* starts, int32_t* source, uint8_t* target,
+                            int threads) {
+  PixelMap map(set, size / 2, threads);
+  with_size(size, [&](auto size) {
+    in_shares((set.sites + TILE - 1) / TILE, threads, [&](int64_t tile) {
+      TileRules rules(size * size);
+      for (int64_t site = tile * TILE; site < std::min(set.sites, (tile + 1) * TILE); ++site)
+        each_neighbour(set, map, size, site, [&](int tap, int32_t other, int32_t hit) {
+          rules.add(tap, other, static_cast<int>(site - tile * TILE), hit);
+        });
+      rules.write(tile, starts, source, target);
+    });
+  });
 }
 
 // The neighbours of all sites [sites, size * size], -1 where there is none.
-inline void neighbours(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
-                       int size, int32_t* table, int threads) {
-  int64_t taps = size * size;
-  each_neighbour(plane, pixel, sites, planes, height, width, size, threads,
-                 [=](int64_t s, int tap, int32_t other, int32_t hit) { table[s * taps + tap] = (other & -hit) | (hit - 1); });
+inline void neighbours(const SiteSet& set, int size, int32_t* table, int threads) {
+  PixelMap map(set, size / 2, threads);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t site = 0; site < set.sites; ++site) {
+    int32_t* row = table + site * size * size;
+    each_neighbour(set, map, size, site,
+                   [=](int tap, int32_t other, int32_t hit) { row[tap] = (other & -hit) | (hit - 1); });
+  }
 }
 
 // The sums of the charge [sites] of each site and its neighbours under a size x size kernel.
-inline void neighbour_sums(const int32_t* plane, const int32_t* pixel, int64_t sites, int planes, int height, int width,
-                           int size, const float* charge, float* sums, int threads) {
-  std::fill_n(sums, sites, 0.0f);
-  each_neighbour(plane, pixel, sites, planes, height, width, size, threads,
-                 [=](int64_t s, int, int32_t other, int32_t hit) { sums[s] += hit ? charge[other] : 0.0f; });
+inline void neighbour_sums(const SiteSet& set, int size, const float* charge, float* sums, int threads) {
+  PixelMap map(set, size / 2, threads);
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t site = 0; site < set.sites; ++site) {
+    float sum = 0;
+    each_neighbour(set, map, size, site,
+                   [&](int, int32_t other, int32_t hit) { sum += hit ? charge[other] : 0.0f; });
+    sums[site] = sum;
+  }
 }
 
 // Halve the resolution; returns the number of sites below. All outputs have room for `sites` entries (children: 4x).
