@@ -146,7 +146,15 @@ inline void multiply_usual(const T* values, const int32_t* source, T* sums, cons
   }
 }
 
-// `sums` has a row more than a tile.
+// `multiply` for the last pairs of a list, at most P of them.
+template <class T, class B, int P>
+inline void multiply_rest(const Pairs& pairs, int i, const T* values, T* sums, const T* weights, int in) {
+  if constexpr (P > 0) {
+    if (pairs.count - i == P) multiply<T, B, P>(values, pairs.source + i, sums, pairs.target + i, weights, in);
+    else multiply_rest<T, B, P - 1>(pairs, i, values, sums, weights, in);
+  }
+}
+
 template <class T, class B>
 void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, const T* weights, T* sums) {
   constexpr int P = group_size(B::VECTORS);
@@ -156,19 +164,7 @@ void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, co
     int i = 0;
     for (; i + P <= pairs.count; i += P)
       multiply_usual<T, B, P>(values, pairs.source + i, sums, pairs.target + i, weights, in);
-    if (i == pairs.count) continue;
-    // The rest of the list: the first of its rows again, into the row that is thrown away.
-    int32_t source[P];
-    uint8_t target[P];
-    for (int p = 0; p < P; ++p) {
-      bool real = i + p < pairs.count;
-      source[p] = pairs.source[real ? i + p : i];
-      target[p] = real ? pairs.target[i + p] : TILE;
-    }
-    if (pairs.count - i <= P / 2)
-      multiply<T, B, (P + 1) / 2>(values, source, sums, target, weights, in);
-    else
-      multiply<T, B, P>(values, source, sums, target, weights, in);
+    multiply_rest<T, B, P - 1>(pairs, i, values, sums, weights, in);
   }
 }
 
@@ -180,10 +176,9 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
   int columns = std::min(B::CHANNELS, out - first);
   std::vector<T> weights = pack<T, B>(weight, strides, rules.taps, in, first, first + columns, mirrored);
   in_shares(rules.tiles(), threads, [&](int64_t tile) {
-    alignas(64) T sums[(TILE + 1) * B::WIDTH];
+    alignas(64) T sums[TILE * B::WIDTH];
     int rows = static_cast<int>(std::min<int64_t>(TILE, rules.outputs - tile * TILE));
     std::memset(sums, 0, sizeof(T) * rows * B::WIDTH);
-    std::memset(sums + TILE * B::WIDTH, 0, sizeof(T) * B::WIDTH);
     if (bias)
       for (int row = 0; row < rows; ++row)
         for (int o = 0; o < columns; ++o) sums[row * B::WIDTH + B::lane(o)] = bias[first + o];
