@@ -11,21 +11,25 @@ from cosmictagger.models.vocabulary import Features, Vocabulary
 class Block(nn.Module):
     """Convolution (`conv`), normalization (`norm`), ReLU."""
 
-    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
         super().__init__()
+        self.vocabulary = vocabulary
         self.conv = conv
         self.norm = norm
 
     def forward(self, features: Features) -> Features:
         """Features → features."""
-        return self.norm(self.conv(features))
+        return self.vocabulary.block(features, [(self.conv, self.norm)], residual=False)
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut: conv1, norm1, ReLU, conv2, norm2, add the input, ReLU."""
 
-    def __init__(self, conv1: nn.Module, norm1: nn.Module, conv2: nn.Module, norm2: nn.Module) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, conv1: nn.Module, norm1: nn.Module, conv2: nn.Module, norm2: nn.Module
+    ) -> None:
         super().__init__()
+        self.vocabulary = vocabulary
         self.conv1 = conv1
         self.norm1 = norm1
         self.conv2 = conv2
@@ -33,16 +37,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Features → features."""
-        inner = self.norm1(self.conv1(features))
-        return self.norm2(self.conv2(inner), shortcut=features)
+        layers = [(self.conv1, self.norm1), (self.conv2, self.norm2)]
+        return self.vocabulary.block(features, layers, residual=True)
 
 
 class Pooling(Block):
     """Maximum over 2×2, then a 1×1 Block to the channels of the level below."""
-
-    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
-        super().__init__(conv, norm)
-        self.vocabulary = vocabulary
 
     def forward(self, features: Features) -> Features:
         """Features → features one level down."""
@@ -56,10 +56,6 @@ class Interpolation(Block):
     bilinear one would reach for sites that a sparse network does not have. The Block comes first because a
     pointwise operation and a copy commute, and there are a quarter of the pixels before.
     """
-
-    def __init__(self, vocabulary: Vocabulary, conv: nn.Module, norm: nn.Module) -> None:
-        super().__init__(conv, norm)
-        self.vocabulary = vocabulary
 
     def forward(self, features: Features) -> Features:
         """Features → features one level up."""
@@ -154,11 +150,12 @@ class Workshop:
 
     def block(self, inputs: int, outputs: int, size: int) -> Block:
         """Make a Block with a size × size kernel."""
-        return Block(self.vocabulary.convolution(inputs, outputs, size, self.config.use_bias), self._norm(outputs))
+        conv = self.vocabulary.convolution(inputs, outputs, size, self.config.use_bias)
+        return Block(self.vocabulary, conv, self._norm(outputs))
 
     def pointwise(self, inputs: int, outputs: int) -> Block:
         """Make a 1×1 Block."""
-        return Block(*self._pointwise(inputs, outputs))
+        return Block(self.vocabulary, *self._pointwise(inputs, outputs))
 
     def exchange(self, channels: int, level: int) -> nn.Module:
         """Make what planes tell each other at a level, if anything."""
@@ -193,13 +190,15 @@ class Workshop:
         """Make the step to the level below."""
         if self.config.downsampling == "max_pooling":
             return Pooling(self.vocabulary, *self._pointwise(inputs, outputs))
-        return Block(self.vocabulary.reduction(inputs, outputs, self.config.use_bias), self._norm(outputs))
+        conv = self.vocabulary.reduction(inputs, outputs, self.config.use_bias)
+        return Block(self.vocabulary, conv, self._norm(outputs))
 
     def upsample(self, inputs: int, outputs: int) -> Block:
         """Make the step to the level above."""
         if self.config.upsampling == "interpolation":
             return Interpolation(self.vocabulary, *self._pointwise(inputs, outputs))
-        return Block(self.vocabulary.expansion(inputs, outputs, self.config.use_bias), self._norm(outputs))
+        conv = self.vocabulary.expansion(inputs, outputs, self.config.use_bias)
+        return Block(self.vocabulary, conv, self._norm(outputs))
 
     def connection(self, channels: int) -> nn.Module:
         """Make what joins the way down to the way up: (features, skipped features) → features."""
@@ -218,7 +217,7 @@ class Workshop:
         # otherwise double at each block, which without normalization overflows in deep networks.
         last = second.norm if self.config.batch_norm else second.conv
         nn.init.zeros_(last.get_parameter("weight"))
-        return ResidualBlock(first.conv, first.norm, second.conv, second.norm)
+        return ResidualBlock(self.vocabulary, first.conv, first.norm, second.conv, second.norm)
 
     def _pointwise(self, inputs: int, outputs: int) -> tuple[nn.Module, nn.Module]:
         return self.vocabulary.pointwise(inputs, outputs, self.config.use_bias), self._norm(outputs)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.dense import parts, planes
 from cosmictagger.models.parameters import Layout, Statistics
+from cosmictagger.models.vocabulary import Layers, one_by_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,11 @@ class DenseVocabulary:
     def activation(self, channels: int, statistics: Statistics | None) -> nn.Module:
         """Make normalization (where asked for) and ReLU."""
         return parts.Normalization(self.layout, channels, statistics) if statistics else parts.Rectification()
+
+    def block(self, features: Tensor, layers: Layers, *, residual: bool) -> Tensor:
+        """Compute the parts of a block in turn."""
+        result: Tensor = one_by_one(features, layers, residual=residual)
+        return result
 
     def pool(self, features: Tensor) -> Tensor:
         """Take the maximum over 2×2 blocks."""

@@ -1,18 +1,19 @@
 """The engine of compiled kernels: float32 and float64 on CPUs, with results that do not depend on the threads."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from cosmictagger.models.parameters import EPSILON, Normalization
+from cosmictagger.models.parameters import Normalization
+from cosmictagger.models.sparse import cpu_layers as layers
 from cosmictagger.models.sparse import cpu_ticks
+from cosmictagger.models.sparse.cpu_layers import Kernels, Statistics
 from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan, Rules
-from cosmictagger.models.sparse.engine import Sites, place
-from cosmictagger.models.sparse.native.library import Function, Library
+from cosmictagger.models.sparse.engine import Layer, Sites, place
+from cosmictagger.models.sparse.native.library import Library
 from cosmictagger.models.sparse.native.library import load as load_library
 from cosmictagger.models.sparse.sites import SiteTables
 
@@ -33,13 +34,11 @@ class CpuEngine:
 
     def convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve over the active neighbours."""
-        rules = sites.levels[level].rules[weight.shape[-1]]
-        return self._convolve(values, weight, bias, Plan(rules, rules, mirrored=True))
+        return self._convolve(values, weight, bias, _plan(weight, len(values), sites, level))
 
     def pointwise(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve with a 1×1 kernel."""
-        rules = Rules.pointwise(len(values))
-        return self._convolve(values, weight, bias, Plan(rules, rules))
+        return self._convolve(values, weight, bias, _pointwise(len(values)))
 
     def reduce(self, values: Tensor, weight: Tensor, bias: Tensor | None, sites: Sites, level: int) -> Tensor:
         """Convolve 2×2 with stride 2, one level down."""
@@ -78,32 +77,52 @@ class CpuEngine:
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
-        return self._activate(values, shortcut, norm, training and len(values) > 1, [len(values)])
+        return self._activate(values, shortcut, norm, training, None)
 
     def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
         """Normalize part by part, add the shortcut, rectify."""
         return self._activate(values, shortcut, norm, True, sizes)
 
+    def block(
+        self,
+        values: Tensor,
+        layers: Sequence[Layer],
+        sites: Sites,
+        level: int,
+        *,
+        residual: bool,
+        training: bool,
+        sizes: list[int] | None,
+    ) -> Tensor:
+        """Compute layer after layer, and add the values before the last ReLU where `residual`."""
+        values, kernels = self._ready(values)
+        parameters: list[Tensor | None] = []
+        for layer in layers:
+            parameters += [*_parameters(layer.weight, layer.bias, values), layer.norm.weight, layer.norm.bias]
+        plans = [_plan(layer.weight, len(values), sites, level) for layer in layers]
+        statistics = [_statistics(layer.norm, values, training, sizes) for layer in layers]
+        return _apply(_Block, values, residual, plans, statistics, kernels, *parameters)
+
     def _activate(
-        self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool, sizes: list[int]
+        self,
+        values: Tensor,
+        shortcut: Tensor | None,
+        norm: Normalization | None,
+        training: bool,
+        sizes: list[int] | None,
     ) -> Tensor:
         values, kernels = self._ready(values)
         if shortcut is not None:
             shortcut = shortcut.to(values.dtype).contiguous()
-        if norm is None:
-            return _apply(_Activation, values, shortcut, None, None, None, False, sizes, kernels)
-        if norm.weight.dtype != values.dtype:
-            raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
-        running = (norm.running_mean, norm.running_var, norm.momentum)
-        return _apply(_Activation, values, shortcut, norm.weight, norm.bias, running, training, sizes, kernels)
+        statistics = _statistics(norm, values, training, sizes)
+        weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
+        return _apply(_Activation, values, shortcut, weight, bias, statistics, kernels)
 
     def _convolve(self, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
         values, kernels = self._ready(values)
-        weight = weight.to(values.dtype).contiguous()
-        bias = None if bias is None else bias.to(values.dtype)
-        return _apply(_Convolution, values, weight, bias, plan, kernels)
+        return _apply(_Convolution, values, *_parameters(weight, bias, values), plan, kernels)
 
-    def _ready(self, values: Tensor) -> tuple[Tensor, dict[str, Function]]:
+    def _ready(self, values: Tensor) -> tuple[Tensor, Kernels]:
         """Values as the kernels take them (16-bit floats as float32), and the kernels of their type."""
         if values.dtype not in NAMES:
             values = values.float()
@@ -123,58 +142,60 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return result
 
 
-def _address(tensor: Tensor | None, row: int = 0) -> int | None:
-    return None if tensor is None else tensor.data_ptr() + row * tensor.stride(0) * tensor.element_size()
+def _plan(weight: Tensor, count: int, sites: Sites, level: int) -> Plan:
+    """Plan a convolution that keeps its sites."""
+    size = weight.shape[-1]
+    if size == 1:
+        return _pointwise(count)
+    rules = sites.levels[level].rules[size]
+    return Plan(rules, rules, mirrored=True)
+
+
+def _pointwise(count: int) -> Plan:
+    rules = Rules.pointwise(count)
+    return Plan(rules, rules)
+
+
+def _parameters(weight: Tensor, bias: Tensor | None, values: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a convolution in the type of the values."""
+    return weight.to(values.dtype).contiguous(), None if bias is None else bias.to(values.dtype)
+
+
+def _statistics(norm: Normalization | None, values: Tensor, training: bool, sizes: list[int] | None) -> Statistics:
+    """Say by what to normalize: `sizes` are the parts of the sites, if they are normalized apart."""
+    if norm is None:
+        return Statistics(False, layers.parts_of([len(values)]))
+    if norm.weight.dtype != values.dtype:
+        raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
+    running = (norm.running_mean, norm.running_var, norm.momentum)
+    if sizes is not None:
+        return Statistics(True, layers.parts_of(sizes), running)
+    return Statistics(training and len(values) > 1, layers.parts_of([len(values)]), running)
 
 
 class _Convolution(torch.autograd.Function):
     """Values [inputs sites, I], weight, bias, plan, kernels → [output sites, O]."""
 
     @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, kernels: dict[str, Function]
-    ) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, kernels: Kernels) -> Tensor:
         ctx.save_for_backward(values, weight)
         ctx.plan, ctx.kernels, ctx.biased = plan, kernels, bias is not None
-        outputs = weight.shape[1 if plan.transposed else 0]
-        result = values.new_empty(plan.forward.arguments[0], outputs)
-        kernels["convolve"](
-            *plan.forward.arguments, values.data_ptr(), values.shape[1], weight.data_ptr(), *plan.strides(weight),
-            False, _address(bias), result.data_ptr(), outputs, torch.get_num_threads(),
-        )  # fmt: skip
-        return result
+        return layers.convolve(values, weight, bias, plan, kernels)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         values, weight = ctx.saved_tensors
-        plan, kernels, slope = ctx.plan, ctx.kernels, slope.contiguous()
-        inputs, outputs, threads = values.shape[1], slope.shape[1], torch.get_num_threads()
-        tap, row, column = plan.strides(weight)
-        by_values = by_weight = by_bias = None
+        slope, by_values, by_weight, by_bias = slope.contiguous(), None, None, None
         if ctx.needs_input_grad[0]:
-            by_values = torch.empty_like(values)
-            kernels["convolve"](
-                *plan.backward.arguments, slope.data_ptr(), outputs, weight.data_ptr(), tap, column, row,
-                plan.mirrored, None, by_values.data_ptr(), inputs, threads,
-            )  # fmt: skip
+            by_values = layers.convolve_slopes(slope, weight, ctx.plan, ctx.kernels)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            by_weight = torch.empty_like(weight)
-            by_bias = slope.new_empty(outputs) if ctx.biased else None
-            kernels["correlate"](
-                *plan.forward.arguments, values.data_ptr(), inputs, slope.data_ptr(), outputs, by_weight.data_ptr(),
-                tap, row, column, _address(by_bias), threads,
-            )  # fmt: skip
+            by_weight, by_bias = layers.correlate(values, slope, weight, ctx.biased, ctx.plan, ctx.kernels)
         return by_values, by_weight, by_bias, None, None
 
 
-def _rows(sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Give the first row and the number of rows of each part."""
-    return zip(itertools.accumulate(sizes, initial=0), sizes, strict=False)
-
-
 class _Activation(torch.autograd.Function):
-    """Values and shortcut [S, C], weight and bias [C] or None, running statistics, sizes of parts of S → [S, C]."""
+    """Values and shortcut [S, C], weight and bias [C] or None, by what to normalize, kernels → [S, C]."""
 
     @staticmethod
     def forward(
@@ -183,47 +204,82 @@ class _Activation(torch.autograd.Function):
         shortcut: Tensor | None,
         weight: Tensor | None,
         bias: Tensor | None,
-        running: tuple[Tensor | None, Tensor | None, float] | None,
-        training: bool,
-        sizes: list[int],
-        kernels: dict[str, Function],
+        statistics: Statistics,
+        kernels: Kernels,
     ) -> Tensor:
-        result, channels = torch.empty_like(values), values.shape[1]
-        mean, inverse = values.new_empty(2, len(sizes), channels)
-        means, variances, momentum = (None, None, 0.0) if running is None else running
-        for part, (row, sites) in enumerate(_rows(sizes)):
-            kernels["activate"](
-                _address(values, row), _address(shortcut, row), _address(weight), _address(bias), _address(means),
-                _address(variances), momentum, EPSILON, training, _address(mean, part), _address(inverse, part),
-                _address(result, row), sites, channels, torch.get_num_threads(),
-            )  # fmt: skip
-        ctx.save_for_backward(values, result, weight, mean, inverse)
-        ctx.training, ctx.sizes, ctx.kernels, ctx.added = training, sizes, kernels, shortcut is not None
+        result, moments = layers.activate(values, shortcut, weight, bias, statistics, kernels)
+        ctx.save_for_backward(values, result, weight, moments)
+        ctx.statistics, ctx.kernels, ctx.added = statistics, kernels, shortcut is not None
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        values, result, weight, mean, inverse = ctx.saved_tensors
-        slope = slope.contiguous()
-        by_values, by_shortcut = torch.empty_like(values), torch.empty_like(values) if ctx.added else None
-        by_weight, by_bias = (None, None) if weight is None else (torch.empty_like(mean), torch.empty_like(mean))
-        for part, (row, sites) in enumerate(_rows(ctx.sizes)):
-            ctx.kernels["activate_slopes"](
-                _address(values, row), _address(result, row), _address(slope, row), _address(weight), ctx.training,
-                _address(mean, part), _address(inverse, part), _address(by_values, row), _address(by_shortcut, row),
-                _address(by_weight, part), _address(by_bias, part), sites, values.shape[1], torch.get_num_threads(),
+        values, result, weight, moments = ctx.saved_tensors
+        slopes = layers.activate_slopes(
+            slope.contiguous(), values, result, weight, moments, ctx.statistics, ctx.kernels, added=ctx.added
+        )
+        return *slopes, None, None
+
+
+class _Block(torch.autograd.Function):
+    """Values [S, I], whether to add them before the last ReLU, plans, by what to normalize, kernels, parameters → [S, C].
+
+    Parameters are, for each layer, weight and bias of the convolution, weight and bias of the normalization. One function
+    instead of two for each layer: less of Python between kernels, and slopes are added up where they are computed.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        residual: bool,
+        plans: list[Plan],
+        statistics: list[Statistics],
+        kernels: Kernels,
+        *parameters: Tensor | None,
+    ) -> Tensor:
+        result = values
+        kept: list[Tensor | None] = [values]
+        for number, (plan, by) in enumerate(zip(plans, statistics, strict=True)):
+            weight, bias, scale, offset = parameters[4 * number :][:4]
+            assert weight is not None
+            convolved = layers.convolve(result, weight, bias, plan, kernels)
+            shortcut = values if residual and number == len(plans) - 1 else None
+            result, moments = layers.activate(convolved, shortcut, scale, offset, by, kernels)
+            kept += [weight, scale, convolved, moments, result]
+        ctx.save_for_backward(*kept)
+        ctx.residual, ctx.plans, ctx.statistics, ctx.kernels = residual, plans, statistics, kernels
+        ctx.biased = [bias is not None for bias in parameters[1::4]]
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        kept, kernels = ctx.saved_tensors, ctx.kernels
+        slope, added = slope.contiguous(), None
+        slopes: list[Tensor | None] = []
+        for number in reversed(range(len(ctx.plans))):
+            values, weight, scale, convolved, moments, result = kept[5 * number :][:6]
+            plan, last, first = ctx.plans[number], number == len(ctx.plans) - 1, number == 0
+            residual = ctx.residual and last
+            slope, shortcut, *by_norm = layers.activate_slopes(
+                slope, convolved, result, scale, moments, ctx.statistics[number], kernels,
+                added=residual, in_place=not last,
             )  # fmt: skip
-        if by_weight is not None and by_bias is not None:
-            by_weight, by_bias = by_weight.sum(0), by_bias.sum(0)
-        return by_values, by_shortcut, by_weight, by_bias, None, None, None, None
+            added = shortcut if residual else added
+            by_conv = layers.correlate(values, slope, weight, ctx.biased[number], plan, kernels)
+            slopes = [*by_conv, *by_norm, *slopes]
+            if not first or ctx.needs_input_grad[0]:
+                slope = layers.convolve_slopes(slope, weight, plan, kernels, added=added if first else None)
+        return slope if ctx.needs_input_grad[0] else None, None, None, None, None, *slopes
 
 
 class _Pool(torch.autograd.Function):
     """Maximum over active children: [S, C] → [sites below, C]; of equal ones the first takes the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: dict[str, Function]) -> Tensor:
+    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
         result = values.new_empty(links.parents, values.shape[1])
         slot = torch.empty(result.shape, dtype=torch.uint8)
         kernels["pool"](
@@ -250,7 +306,7 @@ class _Unpool(torch.autograd.Function):
     """Copy to active children: [sites below, C] → [S, C]."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: dict[str, Function]) -> Tensor:
+    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
         result = values.new_empty(links.sites, values.shape[1])
         kernels["unpool"](values.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads())
         ctx.links, ctx.kernels = links, kernels

@@ -5,6 +5,7 @@ them. Every operation takes part in automatic differentiation.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +41,15 @@ class SparseFeatures:
     def with_values(self, values: Tensor) -> "SparseFeatures":
         """Put other values at the same sites."""
         return SparseFeatures(values, self.sites, self.level)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A convolution that keeps the sites, weight [O, I, k, k] and bias, and the normalization behind it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    norm: Normalization
 
 
 class Engine(Protocol):
@@ -106,6 +116,24 @@ class Engine(Protocol):
 
     def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
         """Do so for parts of the sites, `sizes` of them in turn (each at least 1), by mean and variance of each part."""
+        ...
+
+    def block(
+        self,
+        values: Tensor,
+        layers: Sequence[Layer],
+        sites: Sites,
+        level: int,
+        *,
+        residual: bool,
+        training: bool,
+        sizes: list[int] | None,
+    ) -> Tensor | None:
+        """Compute layer after layer, each rectified; where `residual`, the values are added before the last is.
+
+        `sizes` as in `activate_apart`, or None where all sites are normalized together. None is returned by an engine
+        that gains nothing by it; the parts are then computed one by one.
+        """
         ...
 
 

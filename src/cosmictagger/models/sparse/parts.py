@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from cosmictagger.models import parameters, synchronized
 from cosmictagger.models.dense.parts import flat
 from cosmictagger.models.parameters import Layout, Statistics
-from cosmictagger.models.sparse.engine import Engine, SparseFeatures
+from cosmictagger.models.sparse.engine import Engine, Layer, SparseFeatures
+from cosmictagger.models.vocabulary import Layers
 
 
 class Convolution(parameters.Convolution):
@@ -69,7 +70,7 @@ class Normalization(parameters.Normalization):
         return features.with_values(self.engine.activate(features.values, added, self, self.training))
 
     def _by_image(self, features: SparseFeatures, shortcut: Tensor | None) -> Tensor:
-        sizes = [size for size in features.sites.image_sizes[features.level] if size]
+        sizes = image_sizes(features)
         if not sizes:
             return features.values * self.weight + self.bias  # nothing, and no gradient that is missing
         return self.engine.activate_apart(features.values, shortcut, self, sizes)
@@ -82,3 +83,27 @@ class Rectification(nn.Module):
         """Features, and a shortcut on the same sites → features."""
         values = features.values if shortcut is None else features.values + shortcut.values
         return features.with_values(torch.relu(values))
+
+
+def image_sizes(features: SparseFeatures) -> list[int]:
+    """List the sites of each image that has any."""
+    return [size for size in features.sites.image_sizes[features.level] if size]
+
+
+def block(features: SparseFeatures, layers: Layers, residual: bool) -> SparseFeatures | None:
+    """Compute a block at once, where its parts and their engine can; None: they cannot."""
+    if not len(features.values):
+        return None
+    taken: list[Layer] = []
+    for conv, norm in layers:
+        if type(conv) is not Convolution or not isinstance(norm, Normalization):
+            return None
+        if norm.training and norm.reduce is not None:
+            return None
+        taken.append(Layer(flat(conv.weight), conv.bias, norm))
+        engine, training, apart = norm.engine, norm.training, norm.of_image
+    values = engine.block(
+        features.values, taken, features.sites, features.level, residual=residual, training=training,
+        sizes=image_sizes(features) if apart else None,
+    )  # fmt: skip
+    return None if values is None else features.with_values(values)

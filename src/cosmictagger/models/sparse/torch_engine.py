@@ -109,6 +109,9 @@ class TorchEngine:
         values = torch.cat([_normalize(part, norm, True) for part in torch.split(values, sizes)])
         return torch.relu(values if shortcut is None else values + shortcut)
 
+    def block(self, *_: Any, **__: Any) -> None:
+        """Leave blocks to their parts."""
+
 
 def _apply(function: Any, *arguments: Any) -> Tensor:
     result: Tensor = function.apply(*arguments)

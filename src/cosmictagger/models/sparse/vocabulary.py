@@ -16,6 +16,7 @@ from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.sparse import parts
 from cosmictagger.models.sparse.engine import Engine, SparseFeatures
 from cosmictagger.models.sparse.merged import MergedVocabulary
+from cosmictagger.models.vocabulary import Layers, one_by_one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,11 @@ class SparseVocabulary:
         if statistics is None:
             return parts.Rectification()
         return parts.Normalization(self.engine, self.layout, channels, statistics)
+
+    def block(self, features: SparseFeatures, layers: Layers, *, residual: bool) -> SparseFeatures:
+        """Compute a block at once where the engine can."""
+        at_once = parts.block(features, layers, residual)
+        return one_by_one(features, layers, residual=residual) if at_once is None else at_once
 
     def pool(self, features: SparseFeatures) -> SparseFeatures:
         """Take the maximum over the active pixels of 2×2 blocks."""

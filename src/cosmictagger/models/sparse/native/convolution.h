@@ -171,7 +171,7 @@ void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, co
 // One block of output channels, from `first` on.
 template <class T, class B>
 void convolve_block(const Rules& rules, const T* values, int in, const T* weight, Strides strides, bool mirrored,
-                    const T* bias, T* result, int out, int first, int threads) {
+                    const T* bias, const T* added, T* result, int out, int first, int threads) {
   using S = Simd<T>;
   int columns = std::min(B::CHANNELS, out - first);
   std::vector<T> weights = pack<T, B>(weight, strides, rules.taps, in, first, first + columns, mirrored);
@@ -182,6 +182,11 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
     if (bias)
       for (int row = 0; row < rows; ++row)
         for (int o = 0; o < columns; ++o) sums[row * B::WIDTH + B::lane(o)] = bias[first + o];
+    if (added) {
+      const T* from = added + tile * TILE * out + first;
+      for (int row = 0; row < rows; ++row, from += out)
+        for (int o = 0; o < columns; ++o) sums[row * B::WIDTH + B::lane(o)] += from[o];
+    }
     convolve_tile<T, B>(rules, tile, values, in, weights.data(), sums);
     T* to = result + tile * TILE * out + first;
     const T* from = sums;
@@ -200,14 +205,15 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
   });
 }
 
+// `added` [outputs, out], which may be null, is added to the result and may be the same memory.
 template <class T>
 void convolve(const Rules& rules, const T* values, int in, const T* weight, Strides strides, bool mirrored,
-              const T* bias, T* result, int out, int threads) {
+              const T* bias, const T* added, T* result, int out, int threads) {
   Blocks blocks = Blocks::of<T>(in, out);
   dispatch<T>(blocks, [&](auto block) {
     using B = decltype(block);
     for (int number = 0; number < blocks.count; ++number)
-      convolve_block<T, B>(rules, values, in, weight, strides, mirrored, bias, result, out, number * B::CHANNELS,
+      convolve_block<T, B>(rules, values, in, weight, strides, mirrored, bias, added, result, out, number * B::CHANNELS,
                            threads);
   });
 }

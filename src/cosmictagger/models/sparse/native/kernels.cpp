@@ -20,7 +20,7 @@ using namespace cosmictagger;
 extern "C" {
 
 // Everything that other code must agree with: checked when the library is loaded.
-int ct_version() { return 5; }
+int ct_version() { return 6; }
 int ct_tile() { return TILE; }
 
 void ct_table_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts, int32_t* source, uint8_t* target,
@@ -51,10 +51,10 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
 #define FOR_TYPE(T, NAME)                                                                                              \
   void ct_convolve_##NAME(int64_t outputs, int taps, const int32_t* starts, const int32_t* source,                     \
                           const uint8_t* target, const T* values, int in, const T* weight, int64_t tap_stride,         \
-                          int64_t in_stride, int64_t out_stride, int mirrored, const T* bias, T* result, int out,      \
-                          int threads) {                                                                               \
+                          int64_t in_stride, int64_t out_stride, int mirrored, const T* bias, const T* added,          \
+                          T* result, int out, int threads) {                                                           \
     convolve<T>({outputs, taps, starts, source, target}, values, in, weight, {tap_stride, in_stride, out_stride},      \
-                mirrored, bias, result, out, threads);                                                                 \
+                mirrored, bias, added, result, out, threads);                                                          \
   }                                                                                                                    \
   void ct_correlate_##NAME(int64_t outputs, int taps, const int32_t* starts, const int32_t* source,                    \
                            const uint8_t* target, const T* values, int in, const T* slope, int out, T* by_weight,      \
@@ -62,17 +62,17 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
     correlate<T>({outputs, taps, starts, source, target}, values, in, slope, out, by_weight,                           \
                  {tap_stride, in_stride, out_stride}, by_bias, threads);                                               \
   }                                                                                                                    \
-  void ct_activate_##NAME(const T* values, const T* shortcut, const T* weight, const T* bias, T* running_mean,          \
+  void ct_activate_##NAME(const T* values, const T* shortcut, const T* weight, const T* bias, T* running_mean,         \
                           T* running_var, double momentum, double epsilon, int training, T* mean, T* inverse,          \
-                          T* result, int64_t sites, int channels, int threads) {                                       \
+                          T* result, const int64_t* starts, int parts, int channels, int threads) {                    \
     activate<T>(values, shortcut, {weight, bias, running_mean, running_var}, momentum, epsilon, training, mean,        \
-                inverse, result, sites, channels, threads);                                                            \
+                inverse, result, {starts, parts}, channels, threads);                                                  \
   }                                                                                                                    \
   void ct_activate_slopes_##NAME(const T* values, const T* result, const T* slope, const T* weight, int training,      \
                                  const T* mean, const T* inverse, T* by_values, T* by_shortcut, T* by_weight,          \
-                                 T* by_bias, int64_t sites, int channels, int threads) {                               \
+                                 T* by_bias, const int64_t* starts, int parts, int channels, int threads) {            \
     activate_slopes<T>(values, result, slope, weight, training, mean, inverse, by_values, by_shortcut, by_weight,      \
-                       by_bias, sites, channels, threads);                                                             \
+                       by_bias, {starts, parts}, channels, threads);                                                   \
   }                                                                                                                    \
   void ct_pool_##NAME(const T* values, const int32_t* children, int64_t parents, int channels, T* result,              \
                       uint8_t* slot, int threads) {                                                                    \

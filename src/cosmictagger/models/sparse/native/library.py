@@ -8,17 +8,17 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 5
+VERSION = 6
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
 SITES = [POINTER, POINTER, LONG, INT, INT, INT]  # planes of images and pixels of sites; planes, height, width
-SHAPE = [LONG, INT, INT]  # sites, channels, threads
+PARTS = [POINTER, INT, INT, INT]  # starts of parts, their number, channels, threads
 TYPED: dict[str, list[Any]] = {
-    "convolve": [*RULES, POINTER, INT, POINTER, LONG, LONG, LONG, INT, POINTER, POINTER, INT, INT],
+    "convolve": [*RULES, POINTER, INT, POINTER, LONG, LONG, LONG, INT, *[POINTER] * 3, INT, INT],
     "correlate": [*RULES, POINTER, INT, POINTER, INT, POINTER, LONG, LONG, LONG, POINTER, INT],
-    "activate": [*[POINTER] * 6, DOUBLE, DOUBLE, INT, POINTER, POINTER, POINTER, *SHAPE],
-    "activate_slopes": [*[POINTER] * 4, INT, *[POINTER] * 6, *SHAPE],
+    "activate": [*[POINTER] * 6, DOUBLE, DOUBLE, INT, POINTER, POINTER, POINTER, *PARTS],
+    "activate_slopes": [*[POINTER] * 4, INT, *[POINTER] * 6, *PARTS],
     "pool": [POINTER, POINTER, LONG, INT, POINTER, POINTER, INT],
     "pool_slopes": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "unpool": [POINTER, POINTER, LONG, INT, POINTER, INT],
