@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.parameters import Layout, Normalization
+from cosmictagger.models.sparse.engine import Layer
 
-from .conftest import OCCUPANCIES, occupancy, tables_of
+from .conftest import ENGINES, OCCUPANCIES, occupancy, tables_of
 
 # fp64: only the order of summation differs.
 EXACT = {"rtol": 1e-10, "atol": 1e-11}
@@ -77,7 +78,10 @@ def test_convolution(engine, active, sites, inputs, outputs, size, bias):
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize(("inputs", "outputs"), [(8, 8), (2, 5), (6, 7), (7, 8), (1, 8), (16, 3), (18, 8), (8, 9)])
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [(8, 8), (2, 5), (6, 7), (7, 8), (1, 8), (16, 3), (18, 8), (8, 9), (24, 24), (10, 37), (40, 56), (7, 24), (6, 66)],
+)
 def test_float32_is_float64_but_for_rounding(engine, active, sites, inputs, outputs, size):
     """Few channels share vectors in ways that depend on the size of a number."""
     exact = [random(int(active.sum()), inputs), random(outputs, inputs, size, size, seed=1), random(outputs, seed=2)]
@@ -266,6 +270,48 @@ def test_normalization_of_parts(engine, sizes, channels, with_shortcut):
     expected = torch.cat(parts)
     expected = torch.relu(expected if shortcut is None else expected + shortcut)
     compare(result, expected, [values, norm.weight, norm.bias] + [shortcut] * with_shortcut)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OCCUPANCIES if kind != "empty"])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize(
+    ("channels", "sizes", "bias"), [([5, 5, 5], [3, 1], True), ([8, 8], [3], False), ([3, 8], [1], True)]
+)
+def test_a_block_at_once_is_its_layers_in_turn(kind, channels, sizes, bias, apart, residual, training):
+    engine, active = ENGINES["cpu"](), occupancy(kind)
+    sites, count = engine.prepare(tables_of(active, SIZES), torch.device("cpu")), int(active.sum())
+    residual = residual and channels[0] == channels[-1]
+    images = [size for size in sites.image_sizes[0] if size] if apart else None
+    values = random(count, channels[0])
+    layers, again, inputs = [], [], [values]
+    for number, (size, wide) in enumerate(zip(sizes, channels[1:], strict=True)):
+        weight = random(wide, channels[number], size, size, seed=number)
+        offset = random(wide, seed=number) if bias else None
+        norm, reference = norm_of(wide), norm_of(wide)
+        reference.weight, reference.bias = norm.weight, norm.bias
+        if apart:  # by image there are no running statistics
+            norm.running_mean = norm.running_var = reference.running_mean = reference.running_var = None
+        layers.append(Layer(weight, offset, norm))
+        again.append(Layer(weight, offset, reference))
+        inputs += [weight, norm.weight, norm.bias, *([offset] if bias else [])]
+    result = engine.block(values, layers, sites, 0, residual=residual, training=training, sizes=images)
+    expected = values
+    for layer in again:
+        shape = (expected, layer.weight, layer.bias)
+        expected = engine.pointwise(*shape) if layer.weight.shape[-1] == 1 else engine.convolve(*shape, sites, 0)
+        shortcut = values if residual and layer is again[-1] else None
+        if apart:
+            expected = engine.activate_apart(expected, shortcut, layer.norm, images)
+        else:
+            expected = engine.activate(expected, shortcut, layer.norm, training)
+    compare(result, expected, inputs)
+    for layer, reference in zip(layers, again, strict=True):
+        if not apart:
+            torch.testing.assert_close(layer.norm.running_var, reference.norm.running_var, **EXACT)
+    without = engine.block(values.detach(), layers, sites, 0, residual=residual, training=False, sizes=images)
+    without.sum().backward()  # the first layer of a network: nobody asks for the gradient of its values
 
 
 @pytest.mark.parametrize("with_shortcut", [True, False])
