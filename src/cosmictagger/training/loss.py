@@ -72,9 +72,9 @@ def sparse_loss(
     counts = torch.bincount(cells, minlength=images * planes * CLASSES).view(images, planes, CLASSES)
     all_images = _image_weights(valid, normalizer, counts)
     weights = _class_weights(counts, scheme) * all_images
+    site_weights = weights.flatten().float().index_select(0, cells)
     # Classes first: a softmax over an axis that lies innermost in memory takes three times as long.
-    site_weights = weights.view(images * planes, CLASSES).t().index_select(1, image_plane)
-    loss = _cross_entropy(logits.t()[None], label[None], site_weights[None], scheme)
+    loss = _cross_entropy(logits.t()[None], label[None], site_weights[None, None], scheme)
     if scheme != "iou":
         return loss
     probability = torch.softmax(logits.t().contiguous().float(), dim=0)
@@ -126,7 +126,7 @@ def _image_weights(valid: Tensor | None, normalizer: float | None, counts: Tenso
 
 
 def _cross_entropy(logits: Tensor, label: Tensor, weights: Tensor, scheme: Scheme) -> Tensor:
-    """Sum the weighted cross-entropy: logits [B, 3, S], label [B, S], weights [B, 3, S or 1], class axis second."""
+    """Sum the weighted cross-entropy: logits [B, 3, S], label [B, S], weights of classes [B, 3, 1] or pixels [B, 1, S]."""
     loss: Tensor = _CrossEntropy.apply(logits, label, weights.float(), scheme == "focal")  # type: ignore[no-untyped-call]
     return loss
 
@@ -180,7 +180,7 @@ def _sweep(logits: Tensor, label: Tensor, weights: Tensor, focal: bool) -> tuple
     log_probability = torch.log_softmax(logits.float(), dim=1)
     label = label.to(torch.int64)[:, None]
     of_label = log_probability.gather(1, label)
-    weight = weights.expand_as(log_probability).gather(1, label)
+    weight = weights if weights.shape[1] == 1 else weights.expand_as(log_probability).gather(1, label)
     # The slope is the derivative of the loss by -log(probability of the label).
     loss, slope = _focal(of_label, weight) if focal else (-of_label * weight, weight)
     gradient = log_probability.exp_().mul_(slope).scatter_add_(1, label, -slope)
