@@ -273,7 +273,8 @@ class TrainingConfig:
     augment: tuple[Literal["drift-mirror", "beam-mirror", "time-shift", "charge-scale", "noise"], ...] = option(
         (),
         "change the training images at random: drift-mirror (ticks in reverse), beam-mirror (wires in reverse, induction "
-        "planes swapped), time-shift (a few ticks), charge-scale (up to 10%), noise; several allowed",
+        "planes swapped), time-shift (a few ticks), charge-scale (up to 10%), noise; several allowed; all of them where a few "
+        "hundred events come often",
     )
     input_transform: Literal["none", "log"] = option(
         "log", "log: the network sees log(1 + charge / 10); none: the charge itself"
