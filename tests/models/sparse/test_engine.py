@@ -77,6 +77,15 @@ def test_convolution(engine, active, sites, inputs, outputs, size, bias):
     compare(result, expected, [values, weight, offset][: 2 + bias])
 
 
+@pytest.mark.parametrize("size", [63, 65])
+def test_a_kernel_larger_than_a_word_has_bits(engine, size):
+    active = torch.from_numpy(occupancy("random", shape=(8, 128)))
+    sites = engine.prepare(tables_of(active.numpy(), (frozenset({size}), frozenset())), torch.device("cpu"))
+    values, weight = random(int(active.sum()), 2), random(1, 2, size, size, seed=1)
+    expected = at_sites(F.conv2d(dense(values, active), weight, padding=size // 2), active)
+    compare(engine.convolve(values, weight, None, sites, 0), expected, [values, weight])
+
+
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize(
     ("inputs", "outputs"),

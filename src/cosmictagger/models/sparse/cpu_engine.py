@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cosmictagger.models.parameters import Normalization
-from cosmictagger.models.sparse import cpu_layers as layers
-from cosmictagger.models.sparse import cpu_ticks
+from cosmictagger.models.sparse import cpu_layers, cpu_ticks
 from cosmictagger.models.sparse.cpu_layers import Kernels, Statistics
 from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan, Rules
 from cosmictagger.models.sparse.engine import Layer, Sites, place
@@ -164,13 +163,13 @@ def _parameters(weight: Tensor, bias: Tensor | None, values: Tensor) -> tuple[Te
 def _statistics(norm: Normalization | None, values: Tensor, training: bool, sizes: list[int] | None) -> Statistics:
     """Say by what to normalize: `sizes` are the parts of the sites, if they are normalized apart."""
     if norm is None:
-        return Statistics(False, layers.parts_of([len(values)]))
+        return Statistics(False, cpu_layers.parts_of([len(values)]))
     if norm.weight.dtype != values.dtype:
         raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
     running = (norm.running_mean, norm.running_var, norm.momentum)
     if sizes is not None:
-        return Statistics(True, layers.parts_of(sizes), running)
-    return Statistics(training and len(values) > 1, layers.parts_of([len(values)]), running)
+        return Statistics(True, cpu_layers.parts_of(sizes), running)
+    return Statistics(training and len(values) > 1, cpu_layers.parts_of([len(values)]), running)
 
 
 class _Convolution(torch.autograd.Function):
@@ -180,7 +179,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, kernels: Kernels) -> Tensor:
         ctx.save_for_backward(values, weight)
         ctx.plan, ctx.kernels, ctx.biased = plan, kernels, bias is not None
-        return layers.convolve(values, weight, bias, plan, kernels)
+        return cpu_layers.convolve(values, weight, bias, plan, kernels)
 
     @staticmethod
     @once_differentiable
@@ -188,9 +187,9 @@ class _Convolution(torch.autograd.Function):
         values, weight = ctx.saved_tensors
         slope, by_values, by_weight, by_bias = slope.contiguous(), None, None, None
         if ctx.needs_input_grad[0]:
-            by_values = layers.convolve_slopes(slope, weight, ctx.plan, ctx.kernels)
+            by_values = cpu_layers.convolve_slopes(slope, weight, ctx.plan, ctx.kernels)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            by_weight, by_bias = layers.correlate(values, slope, weight, ctx.biased, ctx.plan, ctx.kernels)
+            by_weight, by_bias = cpu_layers.correlate(values, slope, weight, ctx.biased, ctx.plan, ctx.kernels)
         return by_values, by_weight, by_bias, None, None
 
 
@@ -207,7 +206,7 @@ class _Activation(torch.autograd.Function):
         statistics: Statistics,
         kernels: Kernels,
     ) -> Tensor:
-        result, moments = layers.activate(values, shortcut, weight, bias, statistics, kernels)
+        result, moments = cpu_layers.activate(values, shortcut, weight, bias, statistics, kernels)
         ctx.save_for_backward(values, result, weight, moments)
         ctx.statistics, ctx.kernels, ctx.added = statistics, kernels, shortcut is not None
         return result
@@ -216,7 +215,7 @@ class _Activation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         values, result, weight, moments = ctx.saved_tensors
-        slopes = layers.activate_slopes(
+        slopes = cpu_layers.activate_slopes(
             slope.contiguous(), values, result, weight, moments, ctx.statistics, ctx.kernels, added=ctx.added
         )
         return *slopes, None, None
@@ -244,9 +243,9 @@ class _Block(torch.autograd.Function):
         for number, (plan, by) in enumerate(zip(plans, statistics, strict=True)):
             weight, bias, scale, offset = parameters[4 * number :][:4]
             assert weight is not None
-            convolved = layers.convolve(result, weight, bias, plan, kernels)
+            convolved = cpu_layers.convolve(result, weight, bias, plan, kernels)
             shortcut = values if residual and number == len(plans) - 1 else None
-            result, moments = layers.activate(convolved, shortcut, scale, offset, by, kernels)
+            result, moments = cpu_layers.activate(convolved, shortcut, scale, offset, by, kernels)
             kept += [weight, scale, convolved, moments, result]
         ctx.save_for_backward(*kept)
         ctx.residual, ctx.plans, ctx.statistics, ctx.kernels = residual, plans, statistics, kernels
@@ -263,15 +262,15 @@ class _Block(torch.autograd.Function):
             values, weight, scale, convolved, moments, result = kept[5 * number :][:6]
             plan, last, first = ctx.plans[number], number == len(ctx.plans) - 1, number == 0
             residual = ctx.residual and last
-            slope, shortcut, *by_norm = layers.activate_slopes(
+            slope, shortcut, *by_norm = cpu_layers.activate_slopes(
                 slope, convolved, result, scale, moments, ctx.statistics[number], kernels,
                 added=residual, in_place=not last,
             )  # fmt: skip
             added = shortcut if residual else added
-            by_conv = layers.correlate(values, slope, weight, ctx.biased[number], plan, kernels)
+            by_conv = cpu_layers.correlate(values, slope, weight, ctx.biased[number], plan, kernels)
             slopes = [*by_conv, *by_norm, *slopes]
             if not first or ctx.needs_input_grad[0]:
-                slope = layers.convolve_slopes(slope, weight, plan, kernels, added=added if first else None)
+                slope = cpu_layers.convolve_slopes(slope, weight, plan, kernels, added=added if first else None)
         return slope if ctx.needs_input_grad[0] else None, None, None, None, None, *slopes
 
 

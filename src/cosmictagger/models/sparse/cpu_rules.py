@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cosmictagger.models.sparse.native.library import Library
 from cosmictagger.models.sparse.sites import Int32, Level
+from cosmictagger.models.sparse.tables import LARGEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Rules:
     @staticmethod
     def of_neighbours(level: Level, size: int, library: Library) -> "Rules":
         """Find the neighbours of all sites under a size × size kernel."""
+        if size > LARGEST:
+            return Rules.of_table(level.neighbours(size), library, level.builder.threads)
         rules = Rules._empty(len(level), size * size, library)
         library.functions["neighbour_rules"](
             level.image_plane.ctypes.data, level.pixel.ctypes.data, len(level), level.planes, *level.shape, size,

@@ -96,6 +96,7 @@ def block(features: SparseFeatures, layers: Layers, residual: bool) -> SparseFea
         return None
     taken: list[Layer] = []
     for conv, norm in layers:
+        # A Reduction is a Convolution too, but one that leaves its sites.
         if type(conv) is not Convolution or not isinstance(norm, Normalization):
             return None
         if norm.training and norm.reduce is not None:

@@ -1,7 +1,7 @@
 """Site sets: which pixels of a batch are active at each level, and who neighbours whom.
 
-All tables are plain numpy arrays, made once for a batch and shared by every convolution, forward and backward.
-`build_sites` depends on nothing but its arguments and may run in any thread.
+All tables are plain numpy arrays, made once for a batch and shared by every convolution, forward and backward. Those of
+neighbours are made when an engine asks for them, as not every engine wants them in this form. `build_sites` depends on nothing but its arguments and may run in any thread.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Level:
     pixel: Int32  # [S], tick * width + wire
     planes: int  # of all images
     sizes: frozenset[int]  # of the kernels that its convolutions have
-    builder: Builder
+    builder: Builder  # of the neighbours
     # The first site of each tick of each plane, and their number [images * planes * height + 1]; None where planes tell
     # each other nothing.
     ticks: Int32 | None = None

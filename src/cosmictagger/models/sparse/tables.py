@@ -16,6 +16,7 @@ Int32 = npt.NDArray[np.int32]
 Float32 = npt.NDArray[np.float32]
 Pooled = tuple[Int32, Int32, Int32, Int32]
 ABSENT = -1
+LARGEST = 63  # kernel that fits the compiled maps: a row of it must fit a word of bits
 
 
 class Builder(Protocol):
@@ -55,6 +56,8 @@ class CompiledBuilder:
 
     def neighbours(self, image_plane: Int32, pixel: Int32, planes: int, shape: tuple[int, int], size: int) -> Int32:
         """Find the neighbours of every site."""
+        if size > LARGEST:
+            return NumpyBuilder().neighbours(image_plane, pixel, planes, shape, size)
         table = np.empty((len(pixel), size * size), np.int32)
         self._functions["neighbours"](
             image_plane.ctypes.data, pixel.ctypes.data, len(pixel), planes, *shape, size, table.ctypes.data,

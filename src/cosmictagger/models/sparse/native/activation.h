@@ -6,7 +6,7 @@
 
 namespace cosmictagger {
 
-constexpr int ROWS = 256;        // sites of a block of the passes that are elementwise
+constexpr int ROWS = 256;  // sites of a block of the passes that are elementwise
 
 // The sites are cut into parts that are normalized each by itself, such as those of an image. `starts` [parts + 1] has the
 // first site of each.

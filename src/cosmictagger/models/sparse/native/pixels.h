@@ -22,7 +22,7 @@ struct Window {
   int32_t first;
 };
 
-// The map has a margin of `reach` pixels on all sides, so that no kernel asks for what lies beyond it.
+// The map has a margin of `reach` pixels, at most 31, on all sides, so that no kernel asks for what lies beyond it.
 class PixelMap {
  public:
   PixelMap(const SiteSet& set, int reach, int threads)
