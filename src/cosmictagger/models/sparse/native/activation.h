@@ -125,6 +125,54 @@ void statistics(const T* values, const Parts& parts, int channels, std::vector<d
     }
 }
 
+// result = max(values * scale + offset + shortcut, 0), in this order, which lets NaN pass.
+template <class T>
+void rectify(const T* values, const std::vector<T>& scale, const std::vector<T>& offset, const T* shortcut, T* result,
+             const Parts& parts, int channels, int threads) {
+  int period = period_of<T>(channels);
+  std::vector<T> a = repeated(scale, channels, period), b = repeated(offset, channels, period);
+  each_piece<T>(parts, channels, threads, [&](int64_t at, int length, int part) {
+    const T *x = values + at, *more = shortcut + at, *factor = a.data() + part * period, *shift = b.data() + part * period;
+    T* y = result + at;
+    if (shortcut) {
+#pragma omp simd
+      for (int i = 0; i < length; ++i) y[i] = std::max(x[i] * factor[i] + shift[i] + more[i], T(0));
+    } else {
+#pragma omp simd
+      for (int i = 0; i < length; ++i) y[i] = std::max(x[i] * factor[i] + shift[i], T(0));
+    }
+  });
+}
+
+// With g = slope where result > 0: by_shortcut = g, by_values = g * scale + offset - values * tilt.
+template <class T>
+void rectified_slopes(const T* values, const T* result, const T* slope, const std::vector<T>& scale,
+                      const std::vector<T>& offset, const std::vector<T>& tilt, T* by_values, T* by_shortcut,
+                      const Parts& parts, int channels, int threads) {
+  int period = period_of<T>(channels);
+  std::vector<T> a = repeated(scale, channels, period), b = repeated(offset, channels, period);
+  std::vector<T> c = repeated(tilt, channels, period);
+  each_piece<T>(parts, channels, threads, [&](int64_t at, int length, int part) {
+    const T *x = values + at, *y = result + at, *dy = slope + at;
+    const T *factor = a.data() + part * period, *shift = b.data() + part * period, *lean = c.data() + part * period;
+    T *dx = by_values + at, *more = by_shortcut + at;
+    if (by_shortcut) {
+#pragma omp simd
+      for (int i = 0; i < length; ++i) {
+        T g = y[i] > 0 ? dy[i] : T(0);
+        more[i] = g;
+        dx[i] = g * factor[i] + shift[i] - x[i] * lean[i];
+      }
+    } else {
+#pragma omp simd
+      for (int i = 0; i < length; ++i) {
+        T g = y[i] > 0 ? dy[i] : T(0);
+        dx[i] = g * factor[i] + shift[i] - x[i] * lean[i];
+      }
+    }
+  });
+}
+
 // What normalization needs, each [channels]; all null where there is none, the last two also without running statistics.
 template <class T>
 struct Norm {
@@ -158,24 +206,10 @@ void activate(const T* values, const T* shortcut, Norm<T> norm, double momentum,
       }
     }
   }
-  int period = period_of<T>(channels);
-  std::vector<T> a = repeated(scale, channels, period), b = repeated(offset, channels, period);
-  // max(values * scale + offset + shortcut, 0) in this order lets NaN pass.
-  each_piece<T>(parts, channels, threads, [&](int64_t at, int length, int part) {
-    const T *x = values + at, *more = shortcut + at, *factor = a.data() + part * period, *shift = b.data() + part * period;
-    T* y = result + at;
-    if (shortcut) {
-#pragma omp simd
-      for (int i = 0; i < length; ++i) y[i] = std::max(x[i] * factor[i] + shift[i] + more[i], T(0));
-    } else {
-#pragma omp simd
-      for (int i = 0; i < length; ++i) y[i] = std::max(x[i] * factor[i] + shift[i], T(0));
-    }
-  });
+  rectify<T>(values, scale, offset, shortcut, result, parts, channels, threads);
 }
 
-// The slopes of all that went into `activate`; `by_values` may be the memory of `slope`. With g = slope where
-// result > 0, that by the shortcut is g, and those by the values are g * scale + offset - values * tilt.
+// The slopes of all that went into `activate`; `by_values` may be the memory of `slope`.
 template <class T>
 void activate_slopes(const T* values, const T* result, const T* slope, const T* weight, bool training, const T* mean,
                      const T* inverse, T* by_values, T* by_shortcut, T* by_weight, T* by_bias, Parts parts,
@@ -209,27 +243,7 @@ void activate_slopes(const T* values, const T* result, const T* slope, const T* 
       offset[i] = mean[i] * lean - sum[i] / sites * scale[i];
     }
   }
-  std::vector<T> a = repeated(scale, channels, period), b = repeated(offset, channels, period);
-  std::vector<T> c = repeated(tilt, channels, period);
-  each_piece<T>(parts, channels, threads, [&](int64_t at, int length, int part) {
-    const T *x = values + at, *y = result + at, *dy = slope + at;
-    const T *factor = a.data() + part * period, *shift = b.data() + part * period, *lean = c.data() + part * period;
-    T *dx = by_values + at, *more = by_shortcut + at;
-    if (by_shortcut) {
-#pragma omp simd
-      for (int i = 0; i < length; ++i) {
-        T g = y[i] > 0 ? dy[i] : T(0);
-        more[i] = g;
-        dx[i] = g * factor[i] + shift[i] - x[i] * lean[i];
-      }
-    } else {
-#pragma omp simd
-      for (int i = 0; i < length; ++i) {
-        T g = y[i] > 0 ? dy[i] : T(0);
-        dx[i] = g * factor[i] + shift[i] - x[i] * lean[i];
-      }
-    }
-  });
+  rectified_slopes<T>(values, result, slope, scale, offset, tilt, by_values, by_shortcut, parts, channels, threads);
 }
 
 }  // namespace cosmictagger
