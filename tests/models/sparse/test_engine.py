@@ -319,8 +319,12 @@ def test_a_block_at_once_is_its_layers_in_turn(kind, channels, sizes, bias, apar
     for layer, reference in zip(layers, again, strict=True):
         if not apart:
             torch.testing.assert_close(layer.norm.running_var, reference.norm.running_var, **EXACT)
-    without = engine.block(values.detach(), layers, sites, 0, residual=residual, training=False, sizes=images)
-    without.sum().backward()  # the first layer of a network: nobody asks for the gradient of its values
+    # The first layer of a network: nobody asks for the gradient of its values, and the others' are the same.
+    options = {"residual": residual, "training": False, "sizes": images}
+    with_values, without = (engine.block(data, layers, sites, 0, **options) for data in (values, values.detach()))
+    expected_slopes = torch.autograd.grad(with_values.sum(), inputs[1:])
+    for got, wanted in zip(torch.autograd.grad(without.sum(), inputs[1:]), expected_slopes, strict=True):
+        assert torch.equal(got, wanted)
 
 
 @pytest.mark.parametrize("with_shortcut", [True, False])

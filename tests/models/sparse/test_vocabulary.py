@@ -7,11 +7,12 @@ import torch
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network
+from cosmictagger.models.sparse import parts
 from cosmictagger.models.sparse.sites import kernel_sizes
 from cosmictagger.models.uresnet import UResNet
 
 from ..conftest import SMALL, randomize
-from .conftest import OCCUPANCIES, PLANES, SHAPE, features_of, occupancy
+from .conftest import ENGINES, OCCUPANCIES, PLANES, SHAPE, features_of, occupancy
 from .masked import masked_vocabulary, set_masks
 
 # fp64 networks of a few layers: only the order of summation differs.
@@ -150,3 +151,32 @@ def test_a_plane_without_pixels_learns_nothing_from_it(engine):
     network = build_network(NetworkConfig(**vars(config) | {"sparse": True}), PLANES, SHAPE, engine=engine)
     logits = network(features_of(torch.rand(active.shape), active, engine, kernel_sizes(config)))
     assert logits.shape == (int(np.sum(active)), 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "at_once"),
+    [
+        ({}, {True}),
+        ({"residual": False}, {True}),
+        ({"norm_statistics": "image"}, {True}),
+        ({"batch_norm": False}, {False}),
+        ({"downsampling": "convolutional", "upsampling": "convolutional"}, {True, False}),
+    ],
+    ids=str,
+)
+def test_the_cpu_engine_computes_blocks_at_once(monkeypatch, options, at_once):
+    """A network whose blocks fell apart would compute the same, only slower."""
+    engine, active = ENGINES["cpu"](), occupancy("random")
+    pooled = {"downsampling": "max_pooling", "upsampling": "interpolation", "sparse": True}
+    config = config_of(pooled | options)
+    network = build_network(config, PLANES, SHAPE, engine=engine)
+    whole, seen = parts.block, set()
+
+    def watched(*arguments):
+        result = whole(*arguments)
+        seen.add(result is not None)
+        return result
+
+    monkeypatch.setattr(parts, "block", watched)
+    network(features_of(torch.rand(active.shape), active, engine, kernel_sizes(config)))
+    assert seen == at_once
