@@ -207,16 +207,17 @@ class _Activation(torch.autograd.Function):
         kernels: Kernels,
     ) -> Tensor:
         result, moments = cpu_layers.activate(values, shortcut, weight, bias, statistics, kernels)
-        ctx.save_for_backward(values, result, weight, moments)
+        computed_again = shortcut is None and weight is not None
+        ctx.save_for_backward(values, None if computed_again else result, weight, bias, moments)
         ctx.statistics, ctx.kernels, ctx.added = statistics, kernels, shortcut is not None
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        values, result, weight, moments = ctx.saved_tensors
+        values, result, weight, bias, moments = ctx.saved_tensors
         slopes = cpu_layers.activate_slopes(
-            slope.contiguous(), values, result, weight, moments, ctx.statistics, ctx.kernels, added=ctx.added
+            slope.contiguous(), values, result, weight, bias, moments, ctx.statistics, ctx.kernels, added=ctx.added
         )
         return *slopes, None, None
 
@@ -246,7 +247,7 @@ class _Block(torch.autograd.Function):
             convolved = cpu_layers.convolve(result, weight, bias, plan, kernels)
             shortcut = values if residual and number == len(plans) - 1 else None
             result, moments = cpu_layers.activate(convolved, shortcut, scale, offset, by, kernels)
-            kept += [weight, scale, convolved, moments, result]
+            kept += [weight, scale, offset, convolved, moments, result]
         ctx.save_for_backward(*kept)
         ctx.residual, ctx.plans, ctx.statistics, ctx.kernels = residual, plans, statistics, kernels
         ctx.biased = [bias is not None for bias in parameters[1::4]]
@@ -259,11 +260,11 @@ class _Block(torch.autograd.Function):
         slope, added = slope.contiguous(), None
         slopes: list[Tensor | None] = []
         for number in reversed(range(len(ctx.plans))):
-            values, weight, scale, convolved, moments, result = kept[5 * number :][:6]
+            values, weight, scale, offset, convolved, moments, result = kept[6 * number :][:7]
             plan, last, first = ctx.plans[number], number == len(ctx.plans) - 1, number == 0
             residual = ctx.residual and last
             slope, shortcut, *by_norm = cpu_layers.activate_slopes(
-                slope, convolved, result, scale, moments, ctx.statistics[number], kernels,
+                slope, convolved, result if residual else None, scale, offset, moments, ctx.statistics[number], kernels,
                 added=residual, in_place=not last,
             )  # fmt: skip
             added = shortcut if residual else added

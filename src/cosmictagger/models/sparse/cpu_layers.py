@@ -98,8 +98,9 @@ def activate(
 def activate_slopes(
     slope: Tensor,
     values: Tensor,
-    result: Tensor,
+    result: Tensor | None,
     weight: Tensor | None,
+    bias: Tensor | None,
     moments: Tensor,
     statistics: Statistics,
     kernels: Kernels,
@@ -109,13 +110,14 @@ def activate_slopes(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """Compute the gradients of an activation by its values, by a shortcut that was `added`, by weight and bias.
 
-    With `in_place` that by its values takes the memory of `slope`.
+    `result` is that of `activate`; it may be None where there was a weight and no shortcut, and is computed again then,
+    from less memory. With `in_place` the gradient by values takes the memory of `slope`.
     """
     training, parts, _ = statistics
     by_values, by_shortcut = slope if in_place else torch.empty_like(slope), torch.empty_like(slope) if added else None
     by_weight, by_bias = (None, None) if weight is None else (torch.empty_like(weight), torch.empty_like(weight))
     kernels["activate_slopes"](
-        values.data_ptr(), result.data_ptr(), slope.data_ptr(), _address(weight), training, *_both(moments),
+        values.data_ptr(), _address(result), slope.data_ptr(), _address(weight), _address(bias), training, *_both(moments),
         by_values.data_ptr(), _address(by_shortcut), _address(by_weight), _address(by_bias), ctypes.addressof(parts),
         len(parts) - 1, values.shape[1], torch.get_num_threads(),
     )  # fmt: skip

@@ -20,7 +20,7 @@ using namespace cosmictagger;
 extern "C" {
 
 // Everything that other code must agree with: checked when the library is loaded.
-int ct_version() { return 6; }
+int ct_version() { return 7; }
 int ct_tile() { return TILE; }
 
 void ct_table_rules(const int32_t* table, int64_t outputs, int taps, int32_t* starts, int32_t* source, uint8_t* target,
@@ -68,11 +68,12 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
     activate<T>(values, shortcut, {weight, bias, running_mean, running_var}, momentum, epsilon, training, mean,        \
                 inverse, result, {starts, parts}, channels, threads);                                                  \
   }                                                                                                                    \
-  void ct_activate_slopes_##NAME(const T* values, const T* result, const T* slope, const T* weight, int training,      \
-                                 const T* mean, const T* inverse, T* by_values, T* by_shortcut, T* by_weight,          \
-                                 T* by_bias, const int64_t* starts, int parts, int channels, int threads) {            \
-    activate_slopes<T>(values, result, slope, weight, training, mean, inverse, by_values, by_shortcut, by_weight,      \
-                       by_bias, {starts, parts}, channels, threads);                                                   \
+  void ct_activate_slopes_##NAME(const T* values, const T* result, const T* slope, const T* weight, const T* bias,       \
+                                 int training, const T* mean, const T* inverse, T* by_values, T* by_shortcut,          \
+                                 T* by_weight, T* by_bias, const int64_t* starts, int parts, int channels,             \
+                                 int threads) {                                                                        \
+    activate_slopes<T>(values, result, slope, {weight, bias, nullptr, nullptr}, training, mean, inverse, by_values,    \
+                       by_shortcut, by_weight, by_bias, {starts, parts}, channels, threads);                           \
   }                                                                                                                    \
   void ct_pool_##NAME(const T* values, const int32_t* children, int64_t parents, int channels, T* result,              \
                       uint8_t* slot, int threads) {                                                                    \

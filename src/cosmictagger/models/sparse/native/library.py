@@ -8,7 +8,7 @@ from typing import Any
 
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
-VERSION = 6
+VERSION = 7
 
 POINTER, LONG, INT, DOUBLE = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double
 RULES = [LONG, INT, POINTER, POINTER, POINTER]
@@ -18,7 +18,7 @@ TYPED: dict[str, list[Any]] = {
     "convolve": [*RULES, POINTER, INT, POINTER, LONG, LONG, LONG, INT, *[POINTER] * 3, INT, INT],
     "correlate": [*RULES, POINTER, INT, POINTER, INT, POINTER, LONG, LONG, LONG, POINTER, INT],
     "activate": [*[POINTER] * 6, DOUBLE, DOUBLE, INT, POINTER, POINTER, POINTER, *PARTS],
-    "activate_slopes": [*[POINTER] * 4, INT, *[POINTER] * 6, *PARTS],
+    "activate_slopes": [*[POINTER] * 5, INT, *[POINTER] * 6, *PARTS],
     "pool": [POINTER, POINTER, LONG, INT, POINTER, POINTER, INT],
     "pool_slopes": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "unpool": [POINTER, POINTER, LONG, INT, POINTER, INT],

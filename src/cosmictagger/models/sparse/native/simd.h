@@ -25,6 +25,15 @@ struct Simd {
   static void store(T* to, V value) { *reinterpret_cast<Unaligned*>(to) = value; }
 };
 
+// A vector of one number, for what is left over behind whole ones.
+template <class T>
+struct Single {
+  typedef T V;
+  static constexpr int LANES = 1;
+  static V load(const T* from) { return *from; }
+  static void store(T* to, V value) { *to = value; }
+};
+
 // vector * x0 x0 x0 ..., or with a GROUP of two, vector * x0 x1 x0 x1 ...
 template <class T, int GROUP>
 inline typename Simd<T>::V scaled(typename Simd<T>::V vector, const T* x) {
