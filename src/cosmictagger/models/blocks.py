@@ -103,6 +103,7 @@ class Crossing(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Features → features."""
+        features = self.vocabulary.settle(features)
         found = self.vocabulary.crossing_maximum(self.mix(features), self.offset)
         return self.vocabulary.add(features, self.spread(found))
 

@@ -100,6 +100,7 @@ class Level(nn.Module):
 
     def __init__(self, config: NetworkConfig, workshop: Workshop, number: int, channels: int, below: int) -> None:
         super().__init__()
+        self.vocabulary = workshop.vocabulary
         self.skip_before_down = config.connect_pre_res_blocks_down
         self.join_before_up = config.connect_pre_res_blocks_up
         doubled = number >= config.network_depth - config.doubled_levels
@@ -115,8 +116,11 @@ class Level(nn.Module):
 
     def down_one(self, features: Features) -> tuple[Features, Features]:
         """Features of this level → (features of the level below, features for the connection)."""
-        through = self.down(features)
-        return self.downsample(through), features if self.skip_before_down else through
+        if self.skip_before_down:
+            features = skipped = self.vocabulary.settle(features)
+            return self.downsample(self.down(features)), skipped
+        through = self.vocabulary.settle(self.down(features))
+        return self.downsample(through), through
 
     def up_one(self, below: Features, skipped: Features) -> Features:
         """Features of the level below, and of the connection → features of this level."""

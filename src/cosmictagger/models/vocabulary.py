@@ -69,6 +69,10 @@ class Vocabulary(Protocol):
         """
         ...
 
+    def settle(self, features: Features) -> Features:
+        """Compute features, where that was put off: for those that two parts take."""
+        ...
+
     def pool(self, features: Features) -> Features:
         """Take the maximum over each 2×2 block, one level down."""
         ...

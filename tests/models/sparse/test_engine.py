@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from cosmictagger.models.crossings import crossing_maximum
 from cosmictagger.models.parameters import Layout, Normalization
-from cosmictagger.models.sparse.engine import Layer
+from cosmictagger.models.sparse.engine import Add, Block, Layer, Pool, Unpool
 
 from .conftest import ENGINES, OCCUPANCIES, occupancy, tables_of
 
@@ -281,50 +281,112 @@ def test_normalization_of_parts(engine, sizes, channels, with_shortcut):
     compare(result, expected, [values, norm.weight, norm.bias] + [shortcut] * with_shortcut)
 
 
+def block(*layers, residual=False):
+    """Layers as (input channels, output channels, kernel size)."""
+    return layers, residual
+
+
+# The level that a chain begins at, its channels there, and its steps.
+CHAINS = {
+    "a layer": (0, 3, [block((3, 8, 1))]),
+    "plain": (0, 8, [block((8, 8, 3)), block((8, 5, 1)), block((5, 5, 3))]),
+    "residual": (0, 5, [block((5, 5, 3), (5, 5, 1), residual=True), block((5, 5, 3), (5, 5, 3), residual=True)]),
+    "mixed": (0, 8, [block((8, 8, 3), residual=True), block((8, 8, 5)), block((8, 8, 3), (8, 8, 3), residual=True)]),
+    "down": (0, 3, ["pool", block((3, 8, 1)), block((8, 8, 3)), block((8, 8, 3))]),
+    "up": (1, 8, [block((8, 3, 1)), "unpool", "add", block((3, 3, 3), (3, 3, 3), residual=True)]),
+    "down and up": (0, 3, [block((3, 3, 3)), "pool", block((3, 3, 3)), "unpool", block((3, 4, 1))]),
+    "copies": (1, 4, ["add", "unpool", "add", "add"]),
+    "sums": (0, 4, ["add", block((4, 4, 3)), "add", "add", block((4, 3, 3)), "add"]),
+}
+
+
+def chain_of(steps, level, active, apart, bias):
+    """Two lists of the same steps, whose normalizations have statistics of their own, and the tensors that they take."""
+    chains, tensors, channels = ([], []), [], None
+    for number, step in enumerate(steps):
+        if step == "pool":
+            level += 1
+            pair = [Pool()] * 2
+        elif step == "unpool":
+            level -= 1
+            pair = [Unpool()] * 2
+        elif step == "add":
+            sites = int((halved(active) if level else active).sum())
+            tensors.append(random(sites, channels or 4, seed=number))
+            pair = [Add(tensors[-1])] * 2
+        else:
+            layers, residual = step
+            made = ([], [])
+            for inputs, channels, size in layers:
+                weight = random(channels, inputs, size, size, seed=number + size)
+                offset = random(channels, seed=number) if bias else None
+                norms = norm_of(channels), norm_of(channels)
+                norms[1].weight, norms[1].bias = norms[0].weight, norms[0].bias
+                tensors += [weight, norms[0].weight, norms[0].bias, *([offset] if bias else [])]
+                for layers_made, norm in zip(made, norms, strict=True):
+                    norm.of_image = apart
+                    if apart:
+                        norm.running_mean = norm.running_var = None
+                    layers_made.append(Layer(weight, offset, norm))
+            pair = [Block(tuple(layers_made), residual) for layers_made in made]
+        for chain, one in zip(chains, pair, strict=True):
+            chain.append(one)
+    return *chains, tensors
+
+
+def in_turn(values, steps, sites, level, training):
+    """The steps of a chain, one after another by the engine of plain PyTorch operations."""
+    engine = ENGINES["torch"]()
+    for step in steps:
+        if isinstance(step, Pool):
+            values, level = engine.pool(values, sites, level), level + 1
+        elif isinstance(step, Unpool):
+            values, level = engine.unpool(values, sites, level - 1), level - 1
+        elif isinstance(step, Add):
+            values = values + step.values
+        else:
+            before = values
+            for layer in step.layers:
+                values = engine.convolve(values, layer.weight, layer.bias, sites, level)
+                shortcut = before if step.residual and layer is step.layers[-1] else None
+                if layer.norm.of_image:
+                    parts = [size for size in sites.image_sizes[level] if size]
+                    values = engine.activate_apart(values, shortcut, layer.norm, parts)
+                else:
+                    values = engine.activate(values, shortcut, layer.norm, training)
+    return values
+
+
 @pytest.mark.parametrize("kind", [kind for kind in OCCUPANCIES if kind != "empty"])
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize(
-    ("channels", "sizes", "bias"), [([5, 5, 5], [3, 1], True), ([8, 8], [3], False), ([3, 8], [1], True)]
-)
-def test_a_block_at_once_is_its_layers_in_turn(kind, channels, sizes, bias, apart, residual, training):
-    engine, active = ENGINES["cpu"](), occupancy(kind)
-    sites, count = engine.prepare(tables_of(active, SIZES), torch.device("cpu")), int(active.sum())
-    residual = residual and channels[0] == channels[-1]
-    images = [size for size in sites.image_sizes[0] if size] if apart else None
-    values = random(count, channels[0])
-    layers, again, inputs = [], [], [values]
-    for number, (size, wide) in enumerate(zip(sizes, channels[1:], strict=True)):
-        weight = random(wide, channels[number], size, size, seed=number)
-        offset = random(wide, seed=number) if bias else None
-        norm, reference = norm_of(wide), norm_of(wide)
-        reference.weight, reference.bias = norm.weight, norm.bias
-        if apart:  # by image there are no running statistics
-            norm.running_mean = norm.running_var = reference.running_mean = reference.running_var = None
-        layers.append(Layer(weight, offset, norm))
-        again.append(Layer(weight, offset, reference))
-        inputs += [weight, norm.weight, norm.bias, *([offset] if bias else [])]
-    result = engine.block(values, layers, sites, 0, residual=residual, training=training, sizes=images)
-    expected = values
-    for layer in again:
-        shape = (expected, layer.weight, layer.bias)
-        expected = engine.pointwise(*shape) if layer.weight.shape[-1] == 1 else engine.convolve(*shape, sites, 0)
-        shortcut = values if residual and layer is again[-1] else None
-        if apart:
-            expected = engine.activate_apart(expected, shortcut, layer.norm, images)
-        else:
-            expected = engine.activate(expected, shortcut, layer.norm, training)
-    compare(result, expected, inputs)
-    for layer, reference in zip(layers, again, strict=True):
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_is_its_steps_in_turn(kind, name, bias, apart, training):
+    engine, active = ENGINES["cpu"](), torch.from_numpy(occupancy(kind))
+    level, channels, steps = CHAINS[name]
+    sites, plain = (
+        one.prepare(tables_of(active.numpy(), SIZES), torch.device("cpu")) for one in (engine, ENGINES["torch"]())
+    )
+    values = random(int((halved(active) if level else active).sum()), channels)
+    chain, again, tensors = chain_of(steps, level, active, apart, bias)
+    layers = [layer for step in (*chain, *again) if isinstance(step, Block) for layer in step.layers]
+    for layer in layers:
+        layer.norm.train(training)
+    result, expected = engine.chain(values, chain, sites, level), in_turn(values, again, plain, level, training)
+    compare(result, expected, [values, *tensors])
+    for layer, reference in zip(layers[: len(layers) // 2], layers[len(layers) // 2 :], strict=True):
         if not apart:
             torch.testing.assert_close(layer.norm.running_var, reference.norm.running_var, **EXACT)
-    # The first layer of a network: nobody asks for the gradient of its values, and the others' are the same.
-    options = {"residual": residual, "training": False, "sizes": images}
-    with_values, without = (engine.block(data, layers, sites, 0, **options) for data in (values, values.detach()))
-    expected_slopes = torch.autograd.grad(with_values.sum(), inputs[1:])
-    for got, wanted in zip(torch.autograd.grad(without.sum(), inputs[1:]), expected_slopes, strict=True):
+    # In the first chain of a network nobody asks for the gradient of its values; the others are the same.
+    for layer in layers:
+        layer.norm.eval()
+    with_values, without = (engine.chain(data, chain, sites, level) for data in (values, values.detach()))
+    expected_slopes = torch.autograd.grad(with_values.sum(), tensors)
+    for got, wanted in zip(torch.autograd.grad(without.sum(), tensors), expected_slopes, strict=True):
         assert torch.equal(got, wanted)
+    with torch.no_grad():
+        assert torch.equal(engine.chain(values, chain, sites, level), with_values)
 
 
 @pytest.mark.parametrize("with_shortcut", [True, False])

@@ -7,7 +7,6 @@ import torch
 from cosmictagger.config.sections import NetworkConfig
 from cosmictagger.errors import UserError
 from cosmictagger.models import build_network
-from cosmictagger.models.sparse import parts
 from cosmictagger.models.sparse.sites import kernel_sizes
 from cosmictagger.models.uresnet import UResNet
 
@@ -153,30 +152,51 @@ def test_a_plane_without_pixels_learns_nothing_from_it(engine):
     assert logits.shape == (int(np.sum(active)), 3)
 
 
+def test_features_that_two_parts_take_must_be_settled_before():
+    engine, active = ENGINES["cpu"](), occupancy("random", shape=SHAPE)
+    network = build_network(config_of({"sparse": True, "downsampling": "max_pooling"}), PLANES, SHAPE, engine=engine)
+    vocabulary = network.vocabulary
+    features = features_of(torch.rand(active.shape), active, engine, ({3, 5}, {3}))
+    pooled = vocabulary.pool(features)
+    vocabulary.unpool(pooled)
+    with pytest.raises(RuntimeError, match="must be settled"):
+        vocabulary.unpool(pooled)
+    with pytest.raises(RuntimeError, match="must be settled"):
+        assert pooled.values is None
+    settled = vocabulary.settle(vocabulary.pool(features))
+    one, other = vocabulary.unpool(settled), vocabulary.unpool(settled)
+    assert torch.equal(one.values, other.values)
+
+
+# Depth 2, as the letters of their steps: Block, Pool, Unpool, Add.
 @pytest.mark.parametrize(
-    ("options", "at_once"),
+    ("options", "chains"),
     [
-        ({}, {True}),
-        ({"residual": False}, {True}),
-        ({"norm_statistics": "image"}, {True}),
-        ({"batch_norm": False}, {False}),
-        ({"downsampling": "convolutional", "upsampling": "convolutional"}, {True, False}),
+        # A chain ends at what is taken across, at the deepest level, and before the scores.
+        ({}, ["B", "BPB", "BPB", "BUABBUABB"]),
+        ({"connect_pre_res_blocks_down": False}, ["BB", "PBB", "PB", "BUABBUABB"]),
+        ({"residual": False, "norm_statistics": "image"}, ["B", "BPB", "BPB", "BUABBUABB"]),
+        ({"block_concat": True}, ["B", "BPB", "BPBBBUABBUABB"]),
+        ({"exchange_levels": 1}, ["B", "BPB", "BPB", "BUA", "BBUABB"]),
+        ({"downsampling": "convolutional"}, ["B", "B", "B", "BUABBUABB"]),
+        ({"upsampling": "convolutional"}, ["B", "BPB", "BPB", "AB", "ABB"]),
+        ({"connections": "concat"}, ["B", "BPB", "BPB", "BU", "BBU", "BB"]),
+        ({"batch_norm": False}, ["P", "P", "UA", "UA"]),
     ],
     ids=str,
 )
-def test_the_cpu_engine_computes_blocks_at_once(monkeypatch, options, at_once):
-    """A network whose blocks fell apart would compute the same, only slower."""
-    engine, active = ENGINES["cpu"](), occupancy("random")
+def test_the_cpu_engine_computes_chains(monkeypatch, options, chains):
+    """A network whose chains fell apart would compute the same, only slower."""
+    engine, active = ENGINES["cpu"](), occupancy("random", shape=SHAPE)
     pooled = {"downsampling": "max_pooling", "upsampling": "interpolation", "sparse": True}
     config = config_of(pooled | options)
     network = build_network(config, PLANES, SHAPE, engine=engine)
-    whole, seen = parts.block, set()
+    compute, seen = engine.chain, []
 
-    def watched(*arguments):
-        result = whole(*arguments)
-        seen.add(result is not None)
-        return result
+    def watched(values, steps, *where):
+        seen.append("".join(type(step).__name__[0] for step in steps))
+        return compute(values, steps, *where)
 
-    monkeypatch.setattr(parts, "block", watched)
+    monkeypatch.setattr(engine, "chain", watched)
     network(features_of(torch.rand(active.shape), active, engine, kernel_sizes(config)))
-    assert seen == at_once
+    assert seen == chains

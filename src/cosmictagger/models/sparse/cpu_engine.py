@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from cosmictagger.models.parameters import Normalization
-from cosmictagger.models.sparse import cpu_layers, cpu_ticks
+from cosmictagger.models.sparse import cpu_chain, cpu_layers, cpu_ticks, engine
 from cosmictagger.models.sparse.cpu_layers import Kernels, Statistics
 from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan, Rules
-from cosmictagger.models.sparse.engine import Layer, Sites, place
+from cosmictagger.models.sparse.engine import Sites, place
 from cosmictagger.models.sparse.native.library import Library
 from cosmictagger.models.sparse.native.library import load as load_library
 from cosmictagger.models.sparse.sites import SiteTables
@@ -51,13 +51,11 @@ class CpuEngine:
 
     def pool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
         """Take the maximum over active children, one level down."""
-        values, kernels = self._ready(values)
-        return _apply(_Pool, values, sites.levels[level], kernels)
+        return self.chain(values, [engine.Pool()], sites, level)
 
     def unpool(self, values: Tensor, sites: Sites, level: int) -> Tensor:
         """Copy to active children, one level up."""
-        values, kernels = self._ready(values)
-        return _apply(_Unpool, values, sites.levels[level], kernels)
+        return self.chain(values, [engine.Unpool()], sites, level + 1)
 
     def tick_maximum(self, values: Tensor, sites: Sites, level: int) -> Tensor:
         """Take the maximum over the active sites of each tick, or 0."""
@@ -76,31 +74,38 @@ class CpuEngine:
 
     def activate(self, values: Tensor, shortcut: Tensor | None, norm: Normalization | None, training: bool) -> Tensor:
         """Normalize, add the shortcut, rectify."""
-        return self._activate(values, shortcut, norm, training, None)
+        return self._activate(values, shortcut, norm, training, [len(values)], apart=False)
 
     def activate_apart(self, values: Tensor, shortcut: Tensor | None, norm: Normalization, sizes: list[int]) -> Tensor:
         """Normalize part by part, add the shortcut, rectify."""
-        return self._activate(values, shortcut, norm, True, sizes)
+        return self._activate(values, shortcut, norm, True, sizes, apart=True)
 
-    def block(
-        self,
-        values: Tensor,
-        layers: Sequence[Layer],
-        sites: Sites,
-        level: int,
-        *,
-        residual: bool,
-        training: bool,
-        sizes: list[int] | None,
-    ) -> Tensor:
-        """Compute layer after layer, and add the values before the last ReLU where `residual`."""
+    def chain(self, values: Tensor, steps: Sequence[engine.Step], sites: Sites, level: int) -> Tensor:
+        """Compute the steps in turn."""
         values, kernels = self._ready(values)
-        parameters: list[Tensor | None] = []
-        for layer in layers:
-            parameters += [*_parameters(layer.weight, layer.bias, values), layer.norm.weight, layer.norm.bias]
-        plans = [_plan(layer.weight, len(values), sites, level) for layer in layers]
-        statistics = [_statistics(layer.norm, values, training, sizes) for layer in layers]
-        return _apply(_Block, values, residual, plans, statistics, kernels, *parameters)
+        taken: list[cpu_chain.Step] = []
+        tensors: list[Tensor | None] = []
+        for step in steps:
+            if isinstance(step, engine.Block):
+                first = len(taken)
+                for layer in step.layers:
+                    shortcut = first if step.residual and layer is step.layers[-1] else None
+                    taken.append(_layer(layer, values.dtype, sites, level, len(tensors), shortcut))
+                    tensors += [*_parameters(layer.weight, layer.bias, values), layer.norm.weight, layer.norm.bias]
+            elif isinstance(step, engine.Pool):
+                taken.append(cpu_chain.Pooling(sites.levels[level]))
+                level += 1
+            elif isinstance(step, engine.Unpool):
+                level -= 1
+                taken.append(cpu_chain.Copying(sites.levels[level], None))
+            else:
+                last = taken[-1] if taken else None
+                if isinstance(last, cpu_chain.Copying) and last.added is None:
+                    taken[-1] = cpu_chain.Copying(last.links, len(tensors))
+                else:
+                    taken.append(cpu_chain.Adding(len(tensors)))
+                tensors.append(step.values.to(values.dtype).contiguous())
+        return cpu_chain.run(values, taken, tensors, kernels)
 
     def _activate(
         self,
@@ -108,12 +113,14 @@ class CpuEngine:
         shortcut: Tensor | None,
         norm: Normalization | None,
         training: bool,
-        sizes: list[int] | None,
+        sizes: Sequence[int],
+        *,
+        apart: bool,
     ) -> Tensor:
         values, kernels = self._ready(values)
         if shortcut is not None:
             shortcut = shortcut.to(values.dtype).contiguous()
-        statistics = _statistics(norm, values, training, sizes)
+        statistics = _statistics(norm, values.dtype, training, sizes, apart=apart)
         weight, bias = (None, None) if norm is None else (norm.weight, norm.bias)
         return _apply(_Activation, values, shortcut, weight, bias, statistics, kernels)
 
@@ -141,6 +148,16 @@ def _apply(function: Any, *arguments: Any) -> Tensor:
     return result
 
 
+def _layer(
+    layer: engine.Layer, dtype: torch.dtype, sites: Sites, level: int, parameters: int, shortcut: int | None
+) -> cpu_chain.Layer:
+    """Plan a layer of a chain."""
+    norm, sizes = layer.norm, sites.image_sizes[level]
+    plan = _plan(layer.weight, sum(sizes), sites, level)
+    statistics = _statistics(norm, dtype, norm.training, sizes, apart=norm.of_image)
+    return cpu_chain.Layer(parameters, plan, statistics, shortcut)
+
+
 def _plan(weight: Tensor, count: int, sites: Sites, level: int) -> Plan:
     """Plan a convolution that keeps its sites."""
     size = weight.shape[-1]
@@ -160,16 +177,19 @@ def _parameters(weight: Tensor, bias: Tensor | None, values: Tensor) -> tuple[Te
     return weight.to(values.dtype).contiguous(), None if bias is None else bias.to(values.dtype)
 
 
-def _statistics(norm: Normalization | None, values: Tensor, training: bool, sizes: list[int] | None) -> Statistics:
-    """Say by what to normalize: `sizes` are the parts of the sites, if they are normalized apart."""
+def _statistics(
+    norm: Normalization | None, dtype: torch.dtype, training: bool, sizes: Sequence[int], *, apart: bool
+) -> Statistics:
+    """Say by what to normalize: all sites, or where `apart` parts of them, of these sizes (of which 0 is none)."""
+    together = cpu_layers.parts_of([sum(sizes)])
     if norm is None:
-        return Statistics(False, cpu_layers.parts_of([len(values)]))
-    if norm.weight.dtype != values.dtype:
-        raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {values.dtype}")
+        return Statistics(False, together)
+    if norm.weight.dtype != dtype:
+        raise TypeError(f"a normalization of {norm.weight.dtype} cannot take values of {dtype}")
     running = (norm.running_mean, norm.running_var, norm.momentum)
-    if sizes is not None:
-        return Statistics(True, cpu_layers.parts_of(sizes), running)
-    return Statistics(training and len(values) > 1, cpu_layers.parts_of([len(values)]), running)
+    if apart:
+        return Statistics(True, cpu_layers.parts_of([size for size in sizes if size]), running)
+    return Statistics(training and sum(sizes) > 1, together, running)
 
 
 class _Convolution(torch.autograd.Function):
@@ -220,104 +240,3 @@ class _Activation(torch.autograd.Function):
             slope.contiguous(), values, result, weight, bias, moments, ctx.statistics, ctx.kernels, added=ctx.added
         )
         return *slopes, None, None
-
-
-class _Block(torch.autograd.Function):
-    """Values [S, I], whether to add them before the last ReLU, plans, by what to normalize, kernels, parameters → [S, C].
-
-    Parameters are, for each layer, weight and bias of the convolution, weight and bias of the normalization. One function
-    instead of two for each layer: less of Python between kernels, and slopes are added up where they are computed.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        residual: bool,
-        plans: list[Plan],
-        statistics: list[Statistics],
-        kernels: Kernels,
-        *parameters: Tensor | None,
-    ) -> Tensor:
-        result = values
-        kept: list[Tensor | None] = [values]
-        for number, (plan, by) in enumerate(zip(plans, statistics, strict=True)):
-            weight, bias, scale, offset = parameters[4 * number :][:4]
-            assert weight is not None
-            convolved = cpu_layers.convolve(result, weight, bias, plan, kernels)
-            shortcut = values if residual and number == len(plans) - 1 else None
-            result, moments = cpu_layers.activate(convolved, shortcut, scale, offset, by, kernels)
-            kept += [weight, scale, offset, convolved, moments, result]
-        ctx.save_for_backward(*kept)
-        ctx.residual, ctx.plans, ctx.statistics, ctx.kernels = residual, plans, statistics, kernels
-        ctx.biased = [bias is not None for bias in parameters[1::4]]
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        kept, kernels = ctx.saved_tensors, ctx.kernels
-        slope, added = slope.contiguous(), None
-        slopes: list[Tensor | None] = []
-        for number in reversed(range(len(ctx.plans))):
-            values, weight, scale, offset, convolved, moments, result = kept[6 * number :][:7]
-            plan, last, first = ctx.plans[number], number == len(ctx.plans) - 1, number == 0
-            residual = ctx.residual and last
-            slope, shortcut, *by_norm = cpu_layers.activate_slopes(
-                slope, convolved, result if residual else None, scale, offset, moments, ctx.statistics[number], kernels,
-                added=residual, in_place=not last,
-            )  # fmt: skip
-            added = shortcut if residual else added
-            by_conv = cpu_layers.correlate(values, slope, weight, ctx.biased[number], plan, kernels)
-            slopes = [*by_conv, *by_norm, *slopes]
-            if not first or ctx.needs_input_grad[0]:
-                slope = cpu_layers.convolve_slopes(slope, weight, plan, kernels, added=added if first else None)
-        return slope if ctx.needs_input_grad[0] else None, None, None, None, None, *slopes
-
-
-class _Pool(torch.autograd.Function):
-    """Maximum over active children: [S, C] → [sites below, C]; of equal ones the first takes the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
-        result = values.new_empty(links.parents, values.shape[1])
-        slot = torch.empty(result.shape, dtype=torch.uint8)
-        kernels["pool"](
-            values.data_ptr(), links.children, *result.shape, result.data_ptr(), slot.data_ptr(),
-            torch.get_num_threads(),
-        )  # fmt: skip
-        ctx.save_for_backward(slot)
-        ctx.links, ctx.kernels = links, kernels
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        (slot,) = ctx.saved_tensors
-        slope, links = slope.contiguous(), ctx.links
-        result = slope.new_empty(links.sites, slope.shape[1])
-        ctx.kernels["pool_slopes"](
-            slope.data_ptr(), slot.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads()
-        )
-        return result, None, None
-
-
-class _Unpool(torch.autograd.Function):
-    """Copy to active children: [sites below, C] → [S, C]."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
-        result = values.new_empty(links.sites, values.shape[1])
-        kernels["unpool"](values.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads())
-        ctx.links, ctx.kernels = links, kernels
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        slope, links = slope.contiguous(), ctx.links
-        result = slope.new_empty(links.parents, slope.shape[1])
-        ctx.kernels["unpool_slopes"](
-            slope.data_ptr(), links.children, *result.shape, result.data_ptr(), torch.get_num_threads()
-        )
-        return result, None, None

@@ -1,4 +1,4 @@
-"""Convolutions and activations of the `cpu` engine and their gradients, without automatic differentiation.
+"""Convolutions, activations and pooling of the `cpu` engine and their gradients, without automatic differentiation.
 
 Here addresses of arrays are given to the compiled kernels, and nothing is remembered: who calls these functions keeps
 what their gradients need. All tensors are contiguous and of the type of the kernels.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosmictagger.models.parameters import EPSILON
-from cosmictagger.models.sparse.cpu_rules import Plan
+from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan
 from cosmictagger.models.sparse.native.library import Function
 
 Kernels = dict[str, Function]
@@ -95,6 +95,18 @@ def activate(
     return result, moments
 
 
+def activate_again(
+    values: Tensor, weight: Tensor, bias: Tensor, moments: Tensor, statistics: Statistics, kernels: Kernels
+) -> Tensor:
+    """Compute again what `activate` returned with a weight, without a shortcut and with these moments."""
+    result, parts = torch.empty_like(values), statistics.parts
+    kernels["rectify"](
+        values.data_ptr(), weight.data_ptr(), bias.data_ptr(), *_both(moments), result.data_ptr(),
+        ctypes.addressof(parts), len(parts) - 1, values.shape[1], torch.get_num_threads(),
+    )  # fmt: skip
+    return result
+
+
 def activate_slopes(
     slope: Tensor,
     values: Tensor,
@@ -122,6 +134,43 @@ def activate_slopes(
         len(parts) - 1, values.shape[1], torch.get_num_threads(),
     )  # fmt: skip
     return by_values, by_shortcut, by_weight, by_bias
+
+
+def pool(values: Tensor, links: CpuLevel, kernels: Kernels) -> tuple[Tensor, Tensor]:
+    """Take the maximum over active children: [S, C] → [sites below, C], and the slots of the (first) largest ones."""
+    result = values.new_empty(links.parents, values.shape[1])
+    slots = torch.empty(result.shape, dtype=torch.uint8)
+    kernels["pool"](
+        values.data_ptr(), links.children, *result.shape, result.data_ptr(), slots.data_ptr(), torch.get_num_threads()
+    )
+    return result, slots
+
+
+def pool_slopes(slope: Tensor, slots: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
+    """Compute the gradient of `pool` by its values: of equal ones the first takes all."""
+    result = slope.new_empty(links.sites, slope.shape[1])
+    kernels["pool_slopes"](
+        slope.data_ptr(), slots.data_ptr(), links.family, *result.shape, result.data_ptr(), torch.get_num_threads()
+    )
+    return result
+
+
+def unpool(values: Tensor, added: Tensor | None, links: CpuLevel, kernels: Kernels) -> Tensor:
+    """Copy to active children and add what is `added`: [sites below, C] → [S, C]."""
+    result = values.new_empty(links.sites, values.shape[1])
+    kernels["unpool"](
+        values.data_ptr(), links.family, *result.shape, _address(added), result.data_ptr(), torch.get_num_threads()
+    )
+    return result
+
+
+def unpool_slopes(slope: Tensor, links: CpuLevel, kernels: Kernels) -> Tensor:
+    """Compute the gradient of `unpool` by its values."""
+    result = slope.new_empty(links.parents, slope.shape[1])
+    kernels["unpool_slopes"](
+        slope.data_ptr(), links.children, *result.shape, result.data_ptr(), torch.get_num_threads()
+    )
+    return result
 
 
 def _address(tensor: Tensor | None) -> int | None:

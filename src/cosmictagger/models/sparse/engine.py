@@ -5,7 +5,7 @@ them. Every operation takes part in automatic differentiation.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,13 +30,19 @@ class Sites:
     levels: tuple[Any, ...]  # the engine's own, one for each level
 
 
-@dataclasses.dataclass(frozen=True)
 class SparseFeatures:
     """Values [S, C] at the sites of a level."""
 
-    values: Tensor
-    sites: Sites
-    level: int = 0
+    def __init__(self, values: Tensor, sites: Sites, level: int = 0) -> None:
+        self._values: Tensor | None = values
+        self.sites = sites
+        self.level = level
+
+    @property
+    def values(self) -> Tensor:
+        """Values [S, C]."""
+        assert self._values is not None
+        return self._values
 
     def with_values(self, values: Tensor) -> "SparseFeatures":
         """Put other values at the same sites."""
@@ -50,6 +56,34 @@ class Layer:
     weight: Tensor
     bias: Tensor | None
     norm: Normalization
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A step of a chain: layers, each rectified; where `residual`, what goes in is added before the last is."""
+
+    layers: tuple[Layer, ...]
+    residual: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """A step of a chain: the maximum over active children, one level down."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unpool:
+    """A step of a chain: copies to active children, one level up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Add:
+    """A step of a chain: values are added."""
+
+    values: Tensor
+
+
+Step = Block | Pool | Unpool | Add
 
 
 class Engine(Protocol):
@@ -118,22 +152,9 @@ class Engine(Protocol):
         """Do so for parts of the sites, `sizes` of them in turn (each at least 1), by mean and variance of each part."""
         ...
 
-    def block(
-        self,
-        values: Tensor,
-        layers: Sequence[Layer],
-        sites: Sites,
-        level: int,
-        *,
-        residual: bool,
-        training: bool,
-        sizes: list[int] | None,
-    ) -> Tensor | None:
-        """Compute layer after layer, each rectified; where `residual`, the values are added before the last is.
-
-        `sizes` as in `activate_apart`, or None where all sites are normalized together. None is returned by an engine
-        that gains nothing by it; the parts are then computed one by one.
-        """
+    @property
+    def chain(self) -> Callable[[Tensor, Sequence[Step], Sites, int], Tensor] | None:
+        """What computes steps in turn, the first at the level that is given; None in an engine that gains nothing by it."""
         ...
 
 

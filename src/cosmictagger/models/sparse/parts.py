@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cosmictagger.models import parameters, synchronized
 from cosmictagger.models.dense.parts import flat
 from cosmictagger.models.parameters import Layout, Statistics
-from cosmictagger.models.sparse.engine import Engine, Layer, SparseFeatures
+from cosmictagger.models.sparse.engine import Block, Engine, Layer, SparseFeatures
 from cosmictagger.models.vocabulary import Layers
 
 
@@ -90,10 +90,8 @@ def image_sizes(features: SparseFeatures) -> list[int]:
     return [size for size in features.sites.image_sizes[features.level] if size]
 
 
-def block(features: SparseFeatures, layers: Layers, residual: bool) -> SparseFeatures | None:
-    """Compute a block at once, where its parts and their engine can; None: they cannot."""
-    if not len(features.values):
-        return None
+def block(layers: Layers, residual: bool) -> Block | None:
+    """Make a step of a chain of the parts of a block; None: they cannot be one."""
     taken: list[Layer] = []
     for conv, norm in layers:
         # A Reduction is a Convolution too, but one that leaves its sites.
@@ -102,9 +100,4 @@ def block(features: SparseFeatures, layers: Layers, residual: bool) -> SparseFea
         if norm.training and norm.reduce is not None:
             return None
         taken.append(Layer(flat(conv.weight), conv.bias, norm))
-        engine, training, apart = norm.engine, norm.training, norm.of_image
-    values = engine.block(
-        features.values, taken, features.sites, features.level, residual=residual, training=training,
-        sizes=image_sizes(features) if apart else None,
-    )  # fmt: skip
-    return None if values is None else features.with_values(values)
+    return Block(tuple(taken), residual)

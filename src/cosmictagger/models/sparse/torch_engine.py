@@ -37,6 +37,7 @@ class TorchEngine:
     """Gathers neighbours side by side and multiplies once; see `engine.Engine` for its methods."""
 
     name = "torch"
+    chain = None
 
     def prepare(self, tables: SiteTables, device: torch.device) -> Sites:
         """Bring the site sets of a batch to the device."""
@@ -108,9 +109,6 @@ class TorchEngine:
         """Normalize part by part, add the shortcut, rectify."""
         values = torch.cat([_normalize(part, norm, True) for part in torch.split(values, sizes)])
         return torch.relu(values if shortcut is None else values + shortcut)
-
-    def block(self, *_: Any, **__: Any) -> None:
-        """Leave blocks to their parts."""
 
 
 def _apply(function: Any, *arguments: Any) -> Tensor:

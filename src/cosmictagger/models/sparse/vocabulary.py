@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from cosmictagger.models.parameters import Layout, Statistics
 from cosmictagger.models.sparse import parts
-from cosmictagger.models.sparse.engine import Engine, SparseFeatures
+from cosmictagger.models.sparse.deferred import Deferred, defers
+from cosmictagger.models.sparse.engine import Add, Engine, Pool, SparseFeatures, Unpool
 from cosmictagger.models.sparse.merged import MergedVocabulary
 from cosmictagger.models.vocabulary import Layers, one_by_one
 
@@ -62,18 +63,29 @@ class SparseVocabulary:
         return parts.Normalization(self.engine, self.layout, channels, statistics)
 
     def block(self, features: SparseFeatures, layers: Layers, *, residual: bool) -> SparseFeatures:
-        """Compute a block at once where the engine can."""
-        at_once = parts.block(features, layers, residual)
-        return one_by_one(features, layers, residual=residual) if at_once is None else at_once
+        """Compute a block: later, where the engine can."""
+        step = parts.block(layers, residual)
+        if step is None or not defers(self.engine, features):
+            result: SparseFeatures = one_by_one(features, layers, residual=residual)
+            return result
+        return Deferred(features, step, features.level, self.engine)
+
+    def settle(self, features: SparseFeatures) -> SparseFeatures:
+        """Compute what has been put off."""
+        return features.with_values(features.values)
 
     def pool(self, features: SparseFeatures) -> SparseFeatures:
         """Take the maximum over the active pixels of 2×2 blocks."""
         sites, level = features.sites, features.level
+        if defers(self.engine, features):
+            return Deferred(features, Pool(), level + 1, self.engine)
         return SparseFeatures(self.engine.pool(features.values, sites, level), sites, level + 1)
 
     def unpool(self, features: SparseFeatures) -> SparseFeatures:
         """Copy each site to the active pixels of its 2×2 block."""
         sites, level = features.sites, features.level - 1
+        if defers(self.engine, features):
+            return Deferred(features, Unpool(), level, self.engine)
         return SparseFeatures(self.engine.unpool(features.values, sites, level), sites, level)
 
     def tick_maximum(self, features: SparseFeatures) -> Tensor:
@@ -103,6 +115,8 @@ class SparseVocabulary:
 
     def add(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:
         """Add two features."""
+        if defers(self.engine, first):
+            return Deferred(first, Add(second.values), first.level, self.engine)
         return first.with_values(first.values + second.values)
 
     def concatenate(self, first: SparseFeatures, second: SparseFeatures) -> SparseFeatures:

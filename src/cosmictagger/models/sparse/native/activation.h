@@ -186,9 +186,26 @@ inline typename S::V normalized(S, const T* values, const T* scale, const T* off
   return S::load(values + at) * S::load(scale + i) + S::load(offset + i);
 }
 
-// Normalize, add the shortcut, rectify: result = max(values * scale + offset + shortcut, 0), which lets NaN pass. In
-// training the statistics of each part are used and the running ones, if any, updated. `mean` and `inverse` (of the
-// standard deviation), [parts, channels], are kept for the way back.
+// result = max(values * scale + offset + shortcut, 0), which lets NaN pass.
+template <class T>
+void rectify(const T* values, const T* shortcut, const Norm<T>& norm, const T* mean, const T* inverse, T* result,
+             const Parts& parts, int channels, int threads) {
+  int period = period_of<T>(channels);
+  Affine<T> affine(norm, mean, inverse, parts, channels, period);
+  const T *scale = affine.scale.data(), *offset = affine.offset.data();
+  auto store = [=](auto simd, int64_t at, auto y) { simd.store(result + at, y < 0 ? decltype(y){} : y); };
+  if (shortcut)
+    each_value<T>(parts, channels, threads, [=](auto simd, int64_t at, int i, int part) {
+      store(simd, at, normalized(simd, values, scale, offset, at, part * period + i) + simd.load(shortcut + at));
+    });
+  else
+    each_value<T>(parts, channels, threads, [=](auto simd, int64_t at, int i, int part) {
+      store(simd, at, normalized(simd, values, scale, offset, at, part * period + i));
+    });
+}
+
+// Normalize, add the shortcut, rectify. In training the statistics of each part are used and the running ones, if any,
+// updated. `mean` and `inverse` (of the standard deviation), [parts, channels], are kept for the way back.
 template <class T>
 void activate(const T* values, const T* shortcut, Norm<T> norm, double momentum, double epsilon, bool training, T* mean,
               T* inverse, T* result, Parts parts, int channels, int threads) {
@@ -210,18 +227,7 @@ void activate(const T* values, const T* shortcut, Norm<T> norm, double momentum,
       }
     }
   }
-  int period = period_of<T>(channels);
-  Affine<T> affine(norm, mean, inverse, parts, channels, period);
-  const T *scale = affine.scale.data(), *offset = affine.offset.data();
-  auto store = [=](auto simd, int64_t at, auto y) { simd.store(result + at, y < 0 ? decltype(y){} : y); };
-  if (shortcut)
-    each_value<T>(parts, channels, threads, [=](auto simd, int64_t at, int i, int part) {
-      store(simd, at, normalized(simd, values, scale, offset, at, part * period + i) + simd.load(shortcut + at));
-    });
-  else
-    each_value<T>(parts, channels, threads, [=](auto simd, int64_t at, int i, int part) {
-      store(simd, at, normalized(simd, values, scale, offset, at, part * period + i));
-    });
+  rectify<T>(values, shortcut, norm, mean, inverse, result, parts, channels, threads);
 }
 
 // `activate_slopes`, where passed(simd, at, i) are the slopes that the rectification lets pass.

@@ -68,6 +68,11 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
     activate<T>(values, shortcut, {weight, bias, running_mean, running_var}, momentum, epsilon, training, mean,        \
                 inverse, result, {starts, parts}, channels, threads);                                                  \
   }                                                                                                                    \
+  void ct_rectify_##NAME(const T* values, const T* weight, const T* bias, const T* mean, const T* inverse, T* result,   \
+                         const int64_t* starts, int parts, int channels, int threads) {                                \
+    rectify<T>(values, nullptr, {weight, bias, nullptr, nullptr}, mean, inverse, result, {starts, parts}, channels,    \
+               threads);                                                                                               \
+  }                                                                                                                    \
   void ct_activate_slopes_##NAME(const T* values, const T* result, const T* slope, const T* weight, const T* bias,       \
                                  int training, const T* mean, const T* inverse, T* by_values, T* by_shortcut,          \
                                  T* by_weight, T* by_bias, const int64_t* starts, int parts, int channels,             \
@@ -83,8 +88,9 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
                              T* result, int threads) {                                                                 \
     pool_slopes<T>(slope, slot, family, sites, channels, result, threads);                                             \
   }                                                                                                                    \
-  void ct_unpool_##NAME(const T* values, const int32_t* family, int64_t sites, int channels, T* result, int threads) { \
-    unpool<T>(values, family, sites, channels, result, threads);                                                       \
+  void ct_unpool_##NAME(const T* values, const int32_t* family, int64_t sites, int channels, const T* added,           \
+                        T* result, int threads) {                                                                      \
+    unpool<T>(values, family, sites, channels, added, result, threads);                                                \
   }                                                                                                                    \
   void ct_unpool_slopes_##NAME(const T* slope, const int32_t* children, int64_t parents, int channels, T* result,      \
                                int threads) {                                                                          \

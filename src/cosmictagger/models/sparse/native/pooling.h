@@ -75,11 +75,20 @@ void pool_slopes(const T* slope, const uint8_t* slot, const int32_t* family, int
   }
 }
 
+// Copies to active children, to which `added` [sites, channels] is added where it is not null.
 template <class T>
-void unpool(const T* values, const int32_t* family, int64_t sites, int channels, T* result, int threads) {
+void unpool(const T* values, const int32_t* family, int64_t sites, int channels, const T* added, T* result, int threads) {
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t site = 0; site < sites; ++site)
-    std::memcpy(result + site * channels, values + static_cast<int64_t>(family[site] >> 2) * channels, sizeof(T) * channels);
+  for (int64_t site = 0; site < sites; ++site) {
+    const T* parent = values + static_cast<int64_t>(family[site] >> 2) * channels;
+    T* to = result + site * channels;
+    if (added) {
+      const T* more = added + site * channels;
+      for (int c = 0; c < channels; ++c) to[c] = parent[c] + more[c];
+    } else {
+      std::memcpy(to, parent, sizeof(T) * channels);
+    }
+  }
 }
 
 template <class T>
