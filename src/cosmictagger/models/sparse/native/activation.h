@@ -193,7 +193,10 @@ void rectify(const T* values, const T* shortcut, const Norm<T>& norm, const T* m
   int period = period_of<T>(channels);
   Affine<T> affine(norm, mean, inverse, parts, channels, period);
   const T *scale = affine.scale.data(), *offset = affine.offset.data();
-  auto store = [=](auto simd, int64_t at, auto y) { simd.store(result + at, y < 0 ? decltype(y){} : y); };
+  auto store = [=](auto simd, int64_t at, auto y) {
+    fetch_to_write(result + at + AHEAD_BYTES / sizeof(T));
+    simd.store(result + at, y < 0 ? decltype(y){} : y);
+  };
   if (shortcut)
     each_value<T>(parts, channels, threads, [=](auto simd, int64_t at, int i, int part) {
       store(simd, at, normalized(simd, values, scale, offset, at, part * period + i) + simd.load(shortcut + at));

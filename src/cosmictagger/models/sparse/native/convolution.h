@@ -155,12 +155,17 @@ inline void multiply_rest(const Pairs& pairs, int i, const T* values, T* sums, c
   }
 }
 
+// The sums of a tile. They will go to `numbers` of `result`, which is fetched into the cache meanwhile.
 template <class T, class B>
-void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, const T* weights, T* sums) {
-  constexpr int P = group_size(B::VECTORS);
+void convolve_tile(const Rules& rules, int64_t tile, const T* values, int in, const T* weights, T* sums, const T* result,
+                   int64_t numbers) {
+  constexpr int P = group_size(B::VECTORS), LINE = LINE_BYTES / sizeof(T);
+  int64_t lines = numbers / LINE + 1;
   Scratch scratch;
   for (int k = 0; k < rules.taps; ++k, weights += static_cast<int64_t>(in / B::GROUP) * B::STEP * Simd<T>::LANES) {
     Pairs pairs = pairs_of(rules, tile, k, scratch);
+    for (int64_t line = lines * k / rules.taps; line < lines * (k + 1) / rules.taps; ++line)
+      fetch_to_write(result + line * LINE);
     int i = 0;
     for (; i + P <= pairs.count; i += P)
       multiply_usual<T, B, P>(values, pairs.source + i, sums, pairs.target + i, weights, in);
@@ -187,8 +192,9 @@ void convolve_block(const Rules& rules, const T* values, int in, const T* weight
       for (int row = 0; row < rows; ++row, from += out)
         for (int o = 0; o < columns; ++o) sums[row * B::WIDTH + B::lane(o)] += from[o];
     }
-    convolve_tile<T, B>(rules, tile, values, in, weights.data(), sums);
-    T* to = result + tile * TILE * out + first;
+    T* to = result + tile * TILE * out;
+    convolve_tile<T, B>(rules, tile, values, in, weights.data(), sums, to, rows * out);
+    to += first;
     const T* from = sums;
     for (int row = 0; row < rows; ++row, to += out, from += B::WIDTH) {
       if constexpr (B::SHARED) {

@@ -52,4 +52,13 @@ inline typename Simd<T>::V scaled(typename Simd<T>::V vector, const T* x) {
   }
 }
 
+// Fetch memory into the cache that will be written. Processors do so by themselves, long before, with memory that is read.
+template <class T>
+inline void fetch_to_write(const T* at) {
+  __builtin_prefetch(at, 1, 2);
+}
+
+constexpr int LINE_BYTES = 64;    // of a line of the caches
+constexpr int AHEAD_BYTES = 2048; // how far ahead of a pass to fetch
+
 }  // namespace cosmictagger
