@@ -8,7 +8,7 @@ namespace cosmictagger {
 
 constexpr int MAX_VECTORS = 4;   // vectors of output channels that are computed together
 constexpr int64_t PARTIAL_BYTES = 4 << 20;  // memory for partial sums of weight gradients, roughly
-constexpr int MAX_CHUNKS = 16, MIN_CHUNKS = 4;
+constexpr int MAX_CHUNKS = 16, MIN_CHUNKS = 4, CHUNK_TILES = 16;  // adding up chunks of fewer tiles takes too long
 
 // How the output channels are cut into blocks of vectors: so many full ones, and perhaps one that channels which would
 // fill half of it at most share between two input channels: its lane 2 * o + g sums what input channels of remainder g
@@ -294,7 +294,8 @@ void correlate_block(const Rules& rules, const T* values, int in, const T* slope
   constexpr int SIZE = B::STEP * Simd<T>::LANES;
   int columns = std::min(B::CHANNELS, out - first);
   int64_t size = static_cast<int64_t>(rules.taps) * (in / B::GROUP) * SIZE + B::WIDTH, tiles = rules.tiles();
-  int64_t fitting = std::clamp<int64_t>(PARTIAL_BYTES / (size * sizeof(T)), MIN_CHUNKS, MAX_CHUNKS);
+  int64_t fitting = std::min<int64_t>(PARTIAL_BYTES / (size * sizeof(T)), tiles / CHUNK_TILES);
+  fitting = std::clamp<int64_t>(fitting, MIN_CHUNKS, MAX_CHUNKS);
   int64_t chunks = std::min(tiles, fitting);
   std::vector<T> partial(std::max<int64_t>(chunks, 1) * size);
   in_shares(chunks, threads, [&](int64_t chunk) {
