@@ -46,6 +46,18 @@ def test_products_equal_conv2d(way, size, inputs, outputs, shape):
     agrees_with_conv2d(lambda images: multiplied(images, weight, way), images, weight)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("shape", [(4, 7), (3, 2), (1, 1), (21, 16), (5, 8)])
+def test_tiles_are_the_same_without_a_compiler(monkeypatch, size, shape, layout):
+    images = torch.randn(3, 4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=layout)
+    weight = torch.randn(5, 4, size, size, dtype=torch.float64)
+    compiled = winograd.convolve((images,), weight)
+    monkeypatch.setattr(winograd, "load_library", lambda: "there is no compiler")
+    torch.testing.assert_close(compiled, winograd.convolve((images,), weight))
+
+
 @pytest.mark.parametrize("size", [3, 5])
 def test_fewer_products_lose_three_to_four_bits_of_float32(size):
     torch.manual_seed(0)

@@ -12,11 +12,9 @@ from cosmictagger.models.sparse import cpu_chain, cpu_layers, cpu_ticks, engine
 from cosmictagger.models.sparse.cpu_layers import Kernels, Statistics
 from cosmictagger.models.sparse.cpu_rules import CpuLevel, Plan, Rules
 from cosmictagger.models.sparse.engine import Sites, place
-from cosmictagger.models.sparse.native.library import Library
+from cosmictagger.models.sparse.native.library import NAMES, Library
 from cosmictagger.models.sparse.native.library import load as load_library
 from cosmictagger.models.sparse.sites import SiteTables
-
-NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 
 class CpuEngine:

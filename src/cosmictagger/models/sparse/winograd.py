@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cosmictagger.models.sparse.native.library import NAMES
+from cosmictagger.models.sparse.native.library import load as load_library
+
 SIDE = 6
 FINITE_POINTS = (0, 1, -1, 2, -2)  # where polynomials are evaluated; the sixth is infinity
 # What takes tiles there, by the points above; rows of kernels are scaled so that these are whole numbers.
@@ -46,9 +49,9 @@ def by_images(groups: Sequence[Tensor], weight: Tensor) -> Tensor:
 def by_weight(groups: Sequence[Tensor], slopes: Sequence[Tensor], size: int) -> Tensor:
     """Take the slopes of the results, cut like the images, to those of the weight [O, I, k, k]."""
     outputs, inputs = slopes[0].shape[1], groups[0].shape[1]
-    there = groups[0].new_zeros(SIDE * SIDE, outputs, inputs)
-    for images, slope in zip(groups, slopes, strict=True):
-        there.baddbmm_(_tiled_slopes(slope, size), _tiles(images, size).transpose(1, 2))
+    there = groups[0].new_empty(SIDE * SIDE, outputs, inputs)
+    for number, (images, slope) in enumerate(zip(groups, slopes, strict=True)):
+        there.baddbmm_(_tiled_slopes(slope, size), _tiles(images, size).transpose(1, 2), beta=int(number > 0))
     kernels = _matrices(size, there.dtype)[1]
     return (there.view(SIDE * SIDE, -1).t() @ kernels).view(outputs, inputs, size, size)
 
@@ -75,6 +78,13 @@ def _tile_counts(images: Tensor, size: int) -> tuple[int, int]:
 def _tiles(images: Tensor, size: int) -> Tensor:
     """Cut images [N, C, H, W] into tiles, and take them there: [36, C, N × tiles]."""
     (number, channels, height, width), (rows, columns) = images.shape, _tile_counts(images, size)
+    library = load_library()
+    if not isinstance(library, str) and images.dtype in NAMES:
+        images, there = images.contiguous(), images.new_empty(SIDE * SIDE, channels, number * rows * columns)
+        library.typed[NAMES[images.dtype]]["take_tiles"](
+            images.data_ptr(), *images.shape, size, there.data_ptr(), torch.get_num_threads()
+        )
+        return there
     step, reach = SIDE + 1 - size, size // 2
     margins = (reach, reach + columns * step - width, reach, reach + rows * step - height)
     padded = F.pad(images, margins).transpose(0, 1).contiguous()

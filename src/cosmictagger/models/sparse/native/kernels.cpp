@@ -14,6 +14,7 @@
 #include "pooling.h"
 #include "tables.h"
 #include "ticks.h"
+#include "winograd.h"
 
 using namespace cosmictagger;
 
@@ -95,6 +96,10 @@ int64_t ct_pool_sites(const int32_t* plane, const int32_t* pixel, int64_t sites,
   void ct_unpool_slopes_##NAME(const T* slope, const int32_t* children, int64_t parents, int channels, T* result,      \
                                int threads) {                                                                          \
     unpool_slopes<T>(slope, children, parents, channels, result, threads);                                             \
+  }                                                                                                                    \
+  void ct_take_tiles_##NAME(const T* images, int64_t number, int64_t channels, int height, int width, int size,        \
+                            T* result, int threads) {                                                                  \
+    take_tiles<T>(images, number, channels, height, width, size, result, threads);                                     \
   }                                                                                                                    \
   void ct_tick_maximum_##NAME(const T* values, const int32_t* starts, int64_t ticks, int channels, T* result,          \
                               int threads) {                                                                           \

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cosmictagger.models.sparse.native.compile import CompileError, compiled
 
 VERSION = 7
@@ -24,6 +26,7 @@ TYPED: dict[str, list[Any]] = {
     "pool_slopes": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "unpool": [POINTER, POINTER, LONG, INT, POINTER, POINTER, INT],
     "unpool_slopes": [POINTER, POINTER, LONG, INT, POINTER, INT],
+    "take_tiles": [POINTER, LONG, LONG, INT, INT, INT, POINTER, INT],
     "tick_maximum": [POINTER, POINTER, LONG, INT, POINTER, INT],
     "tick_maximum_slopes": [POINTER, POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
     "add_to_ticks": [POINTER, POINTER, POINTER, LONG, INT, POINTER, INT],
@@ -41,6 +44,7 @@ UNTYPED: dict[str, tuple[list[Any], Any]] = {
 }
 
 Function = Callable[..., Any]
+NAMES = {torch.float32: "float32", torch.float64: "float64"}  # of the types of `Library.typed`
 
 
 class Library:
