@@ -58,7 +58,7 @@ inline void fetch_to_write(const T* at) {
   __builtin_prefetch(at, 1, 2);
 }
 
-constexpr int LINE_BYTES = 64;    // of a line of the caches
-constexpr int AHEAD_BYTES = 2048; // how far ahead of a pass to fetch
+constexpr int LINE_BYTES = 64;     // of a line of the caches
+constexpr int AHEAD_BYTES = 2048;  // how far ahead of a pass to fetch
 
 }  // namespace cosmictagger
