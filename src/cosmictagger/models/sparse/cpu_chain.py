@@ -55,6 +55,7 @@ class Adding:
 
 
 Step = Layer | Pooling | Copying | Adding
+OF_LAYER = ("weight", "scale", "offset", "convolved", "moments")  # what its way back needs
 Saved = dict[tuple[str, int], Any]  # tensors for the way back: what they are, and of which step (or which value)
 
 
@@ -85,17 +86,12 @@ class _Chain(torch.autograd.Function):
                 shortcut = None if step.shortcut is None else held.pop(step.shortcut)
                 values, moments = cpu_layers.activate(convolved, shortcut, scale, offset, step.statistics, kernels)
                 if kept is not None:
-                    these = {
-                        "weight": weight,
-                        "scale": scale,
-                        "offset": offset,
-                        "convolved": convolved,
-                        "moments": moments,
-                    }
-                    saved |= {(name, number): tensor for name, tensor in these.items()}
+                    these = zip(OF_LAYER, (weight, scale, offset, convolved, moments), strict=True)
+                    saved |= {(name, number): tensor for name, tensor in these}
             elif isinstance(step, Pooling):
                 values, slots = cpu_layers.pool(values, step.links, kernels)
-                saved["slots", number] = slots
+                if kept is not None:
+                    saved["slots", number] = slots
             elif isinstance(step, Copying):
                 added = None if step.added is None else tensors[step.added]
                 values = cpu_layers.unpool(values, added, step.links, kernels)
@@ -122,11 +118,11 @@ class _Chain(torch.autograd.Function):
             step = steps[number]
             if isinstance(step, Layer):
                 values = _value(number, steps, saved, kernels)
-                residual, first, weight = step.shortcut is not None, step.parameters, saved["weight", number]
+                residual, first = step.shortcut is not None, step.parameters
+                weight, scale, offset, convolved, moments = (saved[name, number] for name in OF_LAYER)
                 slope, by_shortcut, by_tensors[first + 2], by_tensors[first + 3] = cpu_layers.activate_slopes(
-                    slope, saved["convolved", number], saved["value", number + 1] if residual else None,
-                    saved["scale", number], saved["offset", number], saved["moments", number], step.statistics, kernels,
-                    added=residual, in_place=own,
+                    slope, convolved, saved["value", number + 1] if residual else None, scale, offset, moments,
+                    step.statistics, kernels, added=residual, in_place=own,
                 )  # fmt: skip
                 own = True
                 if step.shortcut is not None:
@@ -168,7 +164,5 @@ def _value(number: int, steps: Sequence[Step], saved: Saved, kernels: Kernels) -
     if maker is None:
         value: Tensor = saved["value", number]
         return value
-    convolved, scale, offset, moments = (
-        saved[name, number - 1] for name in ("convolved", "scale", "offset", "moments")
-    )
+    _, scale, offset, convolved, moments = (saved[name, number - 1] for name in OF_LAYER)
     return cpu_layers.activate_again(convolved, scale, offset, moments, maker.statistics, kernels)

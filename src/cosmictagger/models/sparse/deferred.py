@@ -37,7 +37,9 @@ class Deferred(SparseFeatures):
 
     def _check(self) -> None:
         if self._taken:
-            raise RuntimeError("features that two parts take must be settled before")
+            raise RuntimeError(
+                "features that two parts take must be settled before the first takes them: call Vocabulary.settle"
+            )
 
 
 def defers(engine: Engine, features: SparseFeatures) -> bool:
